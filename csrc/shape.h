@@ -5,8 +5,8 @@
 
 namespace sparsetrain {
 
-// x [N,C,H,W] * w [K,C/groups,R,S] -> y [N,K,P,Q]. All members are counts of elements (pads: zeros on
-// each side). H and W may be smaller than the kernel as long as P and Q come out at 0 or more.
+// x [N,C,H,W] * w [K,C/groups,R,S] -> y [N,K,P,Q]. All members are counts of elements (pads: zeros
+// on each side). H and W may be smaller than the kernel as long as P and Q come out at 0 or more.
 struct ConvShape {
   int64_t N, C, H, W;
   int64_t K, R, S;

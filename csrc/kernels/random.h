@@ -1,0 +1,39 @@
+// Philox4x32-10: counter-based random words, the same bits on every backend.
+// Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define SPARSETRAIN_HOST_DEVICE __host__ __device__
+#else
+#define SPARSETRAIN_HOST_DEVICE
+#endif
+
+namespace sparsetrain {
+
+struct PhiloxBlock {
+  uint32_t word[4];
+};
+
+// The four words of one 128-bit counter (low half first) under a 64-bit key.
+SPARSETRAIN_HOST_DEVICE inline PhiloxBlock philox4x32_10(uint64_t counter_low,
+                                                         uint64_t counter_high, uint64_t key) {
+  uint32_t c0 = static_cast<uint32_t>(counter_low), c1 = static_cast<uint32_t>(counter_low >> 32);
+  uint32_t c2 = static_cast<uint32_t>(counter_high), c3 = static_cast<uint32_t>(counter_high >> 32);
+  uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t product0 = uint64_t{0xD2511F53} * c0;
+    const uint64_t product1 = uint64_t{0xCD9E8D57} * c2;
+    c0 = static_cast<uint32_t>(product1 >> 32) ^ c1 ^ k0;
+    c1 = static_cast<uint32_t>(product1);
+    c2 = static_cast<uint32_t>(product0 >> 32) ^ c3 ^ k1;
+    c3 = static_cast<uint32_t>(product0);
+    k0 += 0x9E3779B9;  // the golden ratio, sqrt(3) - 1: the key schedule of the paper
+    k1 += 0xBB67AE85;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+}  // namespace sparsetrain

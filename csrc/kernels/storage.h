@@ -1,0 +1,66 @@
+// The storage types of a tensor, and the type each is computed in.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+namespace sparsetrain {
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Half {
+  uint16_t bits;
+};
+
+template <class T>
+struct Storage;  // Compute: the type of comparisons and sums; magnitude: |value| as Compute
+
+template <>
+struct Storage<float> {
+  using Compute = float;
+  static float load(float v) { return v; }
+  static float copy_sign(float magnitude, float sign) {
+    const uint32_t bits = std::bit_cast<uint32_t>(magnitude) & 0x7fffffffu;
+    return std::bit_cast<float>(bits | (std::bit_cast<uint32_t>(sign) & 0x80000000u));
+  }
+};
+
+template <>
+struct Storage<double> {
+  using Compute = double;
+  static double load(double v) { return v; }
+  static double copy_sign(double magnitude, double sign) {
+    const uint64_t bits = std::bit_cast<uint64_t>(magnitude) & ~(uint64_t{1} << 63);
+    return std::bit_cast<double>(bits | (std::bit_cast<uint64_t>(sign) & (uint64_t{1} << 63)));
+  }
+};
+
+template <>
+struct Storage<BFloat16> {
+  using Compute = float;
+  static float load(BFloat16 v) { return std::bit_cast<float>(uint32_t{v.bits} << 16); }
+  static BFloat16 copy_sign(BFloat16 magnitude, BFloat16 sign) {
+    return {static_cast<uint16_t>((magnitude.bits & 0x7fff) | (sign.bits & 0x8000))};
+  }
+};
+
+template <>
+struct Storage<Half> {
+  using Compute = float;
+  // Shift exponent and mantissa into float's places and rescale by 2^112, the difference of the two
+  // exponent biases; the multiplication also normalises subnormals. Inf and NaN get float's
+  // exponent.
+  static float load(Half v) {
+    const uint32_t magnitude = uint32_t{v.bits & 0x7fffu} << 13;
+    float value = std::bit_cast<float>(magnitude) * 0x1p112f;
+    if ((v.bits & 0x7c00) == 0x7c00) value = std::bit_cast<float>(magnitude | 0x7f800000u);
+    const uint32_t sign = uint32_t{v.bits & 0x8000u} << 16;
+    return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
+  }
+  static Half copy_sign(Half magnitude, Half sign) {
+    return {static_cast<uint16_t>((magnitude.bits & 0x7fff) | (sign.bits & 0x8000))};
+  }
+};
+
+}  // namespace sparsetrain

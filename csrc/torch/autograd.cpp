@@ -1,0 +1,234 @@
+// The derivatives: convolutions whose backward is sparsetrain::conv2d_backward, identities whose
+// backward prunes or observes, and the straight-through rule of pruning itself.
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/_convolution_double_backward.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "ops.h"
+
+namespace sparsetrain {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+// Everything of a convolution that is not a tensor, kept for its backward.
+struct Arguments {
+  c10::SymDimVector stride, padding, dilation;
+  c10::SymInt groups;
+  std::string backend;
+};
+
+void save(AutogradContext* ctx, const Arguments& a) {
+  ctx->saved_data["stride"] = c10::SymIntArrayRef(a.stride);
+  ctx->saved_data["padding"] = c10::SymIntArrayRef(a.padding);
+  ctx->saved_data["dilation"] = c10::SymIntArrayRef(a.dilation);
+  ctx->saved_data["groups"] = a.groups;
+  ctx->saved_data["backend"] = a.backend;
+}
+
+c10::SymDimVector saved_list(AutogradContext* ctx, const char* key) {
+  const auto list = ctx->saved_data[key].toSymIntVector();
+  return {list.begin(), list.end()};
+}
+
+Arguments load(AutogradContext* ctx) {
+  return {saved_list(ctx, "stride"), saved_list(ctx, "padding"), saved_list(ctx, "dilation"),
+          ctx->saved_data["groups"].toSymInt(), ctx->saved_data["backend"].toStringRef()};
+}
+
+at::Tensor defined_or(const at::Tensor& t, bool wanted) { return wanted ? t : at::Tensor(); }
+
+struct ConvBackward : Function<ConvBackward> {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& grad_output,
+                               const at::Tensor& input, const at::Tensor& weight,
+                               const Arguments& a, std::array<bool, 3> mask) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    ctx->save_for_backward({grad_output, input, weight});
+    save(ctx, a);
+    ctx->saved_data["mask"] = std::vector<bool>(mask.begin(), mask.end());
+    auto [dx, dw, db] = ops::conv2d_backward(grad_output, input, weight, a.stride, a.padding,
+                                             a.dilation, a.groups, mask, a.backend);
+    for (int i = 0; i < 3; ++i) {
+      if (!mask[i]) ctx->mark_non_differentiable({i == 0 ? dx : i == 1 ? dw : db});
+    }
+    return {dx, dw, db};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto a = load(ctx);
+    const bool batched = saved[1].dim() == 4;  // ATen's double backward takes batched operands only
+    const auto batch = [&](const at::Tensor& t) {
+      return t.defined() && !batched ? t.unsqueeze(0) : t;
+    };
+    const auto mask = ctx->saved_data["mask"].toBoolList();
+    auto [ddy, dx, dw] = at::_convolution_double_backward_symint(
+        batch(defined_or(grads[0], mask[0])), defined_or(grads[1], mask[1]),
+        defined_or(grads[2], mask[2]), batch(saved[0]), saved[2], batch(saved[1]), a.stride,
+        a.padding, a.dilation, /*transposed=*/false, c10::SymIntArrayRef({0, 0}), a.groups,
+        {ctx->needs_input_grad(0), ctx->needs_input_grad(1), ctx->needs_input_grad(2)});
+    const auto unbatch = [&](const at::Tensor& t) {
+      return t.defined() && !batched ? t.squeeze(0) : t;
+    };
+    return {unbatch(ddy), unbatch(dx), dw, {}, {}};
+  }
+};
+
+struct Conv : Function<Conv> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias, const Arguments& a) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    ctx->save_for_backward({input, weight});
+    save(ctx, a);
+    return ops::conv2d(input, weight, bias, a.stride, a.padding, a.dilation, a.groups, a.backend);
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto a = load(ctx);
+    const std::array<bool, 3> mask{ctx->needs_input_grad(0), ctx->needs_input_grad(1),
+                                   ctx->needs_input_grad(2)};
+    const auto [dx, dw, db] = ops::conv2d_backward(
+        grads[0], saved[0], saved[1], a.stride, a.padding, a.dilation, a.groups, mask, a.backend);
+    return {defined_or(dx, mask[0]), defined_or(dw, mask[1]), defined_or(db, mask[2]), {}};
+  }
+};
+
+at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
+                  const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
+                  c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
+                  std::string_view backend) {
+  return Conv::apply(input, weight, bias,
+                     Arguments{c10::SymDimVector(stride.begin(), stride.end()),
+                               c10::SymDimVector(padding.begin(), padding.end()),
+                               c10::SymDimVector(dilation.begin(), dilation.end()),
+                               std::move(groups), std::string(backend)});
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
+    const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
+    c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend) {
+  auto out = ConvBackward::apply(grad_output, input, weight,
+                                 Arguments{c10::SymDimVector(stride.begin(), stride.end()),
+                                           c10::SymDimVector(padding.begin(), padding.end()),
+                                           c10::SymDimVector(dilation.begin(), dilation.end()),
+                                           std::move(groups), std::string(backend)},
+                                 output_mask);
+  return {out[0], out[1], out[2]};
+}
+
+// Pruning is unbiased, E[prune(g)] = g, so the derivative of its expectation is the identity.
+struct Prune : Function<Prune> {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& grad,
+                               const at::Tensor& threshold, const at::Tensor& rng) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    auto [out, stats] = ops::prune(grad, threshold, rng);
+    ctx->mark_non_differentiable({stats});
+    return {out, stats};
+  }
+  static variable_list backward(AutogradContext*, variable_list grads) {
+    return {grads[0], {}, {}};
+  }
+};
+
+struct PruneStep : Function<PruneStep> {
+  static at::Tensor forward(AutogradContext*, const at::Tensor& grad, const at::Tensor& state,
+                            double factor) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return ops::prune_step(grad, state, factor);
+  }
+  static variable_list backward(AutogradContext*, variable_list grads) {
+    return {grads[0], {}, {}};
+  }
+};
+
+std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tensor& threshold,
+                                         const at::Tensor& rng) {
+  auto out = Prune::apply(grad, threshold, rng);
+  return {out[0], out[1]};
+}
+
+at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state, double factor) {
+  return PruneStep::apply(grad, state, factor);
+}
+
+// The state rides in saved_data, not in save_for_backward: prune_step changes it between two
+// backward passes through one forward, which is legal and must not be taken for a stale saved
+// tensor.
+struct PruneGrad : Function<PruneGrad> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& state,
+                            double factor) {
+    ctx->saved_data["state"] = state;
+    ctx->saved_data["factor"] = factor;
+    return input;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    return {ops::prune_step(grads[0], ctx->saved_data["state"].toTensor(),
+                            ctx->saved_data["factor"].toDouble()),
+            {},
+            {}};
+  }
+};
+
+struct ObserveGrad : Function<ObserveGrad> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& state,
+                            int64_t every) {
+    ctx->saved_data["state"] = state;
+    ctx->saved_data["every"] = every;
+    return input;
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    ops::observe(grads[0], ctx->saved_data["state"].toTensor(), ctx->saved_data["every"].toInt());
+    return {grads[0], {}, {}};
+  }
+};
+
+at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state, double factor) {
+  return PruneGrad::apply(input, state, factor);
+}
+
+at::Tensor observe_grad(const at::Tensor& input, const at::Tensor& state, int64_t every) {
+  return ObserveGrad::apply(input, state, every);
+}
+
+// As torch's convolution: every floating operand in autocast's lower precision.
+template <c10::DeviceType device>
+at::Tensor conv2d_autocast(const at::Tensor& input, const at::Tensor& weight,
+                           const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
+                           c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+                           c10::SymInt groups, std::string_view backend) {
+  c10::impl::ExcludeDispatchKeyGuard guard(
+      at::autocast::get_autocast_dispatch_key_from_device_type(device));
+  const auto type = at::autocast::get_autocast_dtype(device);
+  return ops::conv2d(at::autocast::cached_cast(type, input, device),
+                     at::autocast::cached_cast(type, weight, device),
+                     at::autocast::cached_cast(type, bias, device), stride, padding, dilation,
+                     std::move(groups), backend);
+}
+
+}  // namespace
+}  // namespace sparsetrain
+
+TORCH_LIBRARY_IMPL(sparsetrain, Autograd, m) {
+  m.impl("conv2d", sparsetrain::conv2d);
+  m.impl("conv2d_backward", sparsetrain::conv2d_backward);
+  m.impl("prune", sparsetrain::prune);
+  m.impl("prune_step", sparsetrain::prune_step);
+}
+
+TORCH_LIBRARY_IMPL(sparsetrain, CompositeImplicitAutograd, m) {
+  m.impl("prune_grad", sparsetrain::prune_grad);
+  m.impl("observe_grad", sparsetrain::observe_grad);
+}
+
+TORCH_LIBRARY_IMPL(sparsetrain, AutocastCPU, m) {
+  m.impl("conv2d", sparsetrain::conv2d_autocast<c10::DeviceType::CPU>);
+}
+
+TORCH_LIBRARY_IMPL(sparsetrain, AutocastCUDA, m) {
+  m.impl("conv2d", sparsetrain::conv2d_autocast<c10::DeviceType::CUDA>);
+}

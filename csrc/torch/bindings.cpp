@@ -1,0 +1,51 @@
+// Module sparsetrain._C: loading it registers the operators; what is not a tensor crosses here.
+#include <pybind11/pybind11.h>
+
+#include "../kernels/choose.h"
+
+namespace py = pybind11;
+
+namespace {
+
+void bind_choose(py::module_& m) {
+  using namespace sparsetrain;
+  py::enum_<Pass>(m, "Pass")
+      .value("forward", Pass::kForward)
+      .value("grad_input", Pass::kGradInput)
+      .value("grad_weight", Pass::kGradWeight);
+  py::enum_<Backend>(m, "Backend")
+      .value("auto", Backend::kAuto)
+      .value("sparse", Backend::kSparse)
+      .value("dense", Backend::kDense);
+  py::enum_<DType>(m, "DType")
+      .value("float64", DType::kFloat64)
+      .value("float32", DType::kFloat32)
+      .value("bfloat16", DType::kBFloat16)
+      .value("float16", DType::kFloat16);
+  py::class_<ConvShape>(m, "ConvShape")
+      .def(py::init([](int64_t N, int64_t C, int64_t H, int64_t W, int64_t K, int64_t R, int64_t S,
+                       int64_t stride_h, int64_t stride_w, int64_t pad_h, int64_t pad_w,
+                       int64_t dilation_h, int64_t dilation_w, int64_t groups) {
+             return ConvShape{N,        C,        H,     W,     K,          R,          S,
+                              stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups};
+           }),
+           py::arg("N"), py::arg("C"), py::arg("H"), py::arg("W"), py::arg("K"), py::arg("R"),
+           py::arg("S"), py::arg("stride_h") = 1, py::arg("stride_w") = 1, py::arg("pad_h") = 0,
+           py::arg("pad_w") = 0, py::arg("dilation_h") = 1, py::arg("dilation_w") = 1,
+           py::arg("groups") = 1)
+      .def_property_readonly("P", &ConvShape::P)
+      .def_property_readonly("Q", &ConvShape::Q);
+  py::class_<Choice>(m, "Choice")
+      .def_readonly("backend", &Choice::backend)
+      .def_readonly("reason", &Choice::reason)
+      .def_readonly("dense_ms", &Choice::dense_ms)
+      .def_readonly("sparse_ms", &Choice::sparse_ms);
+  m.def("choose", [](const ConvShape& shape, Pass pass, DType dtype, bool channels_last,
+                     double density, Backend backend) {
+    return choose({shape, pass, dtype, channels_last, density}, backend, kDefaultCosts);
+  });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) { bind_choose(m); }

@@ -1,0 +1,47 @@
+// Checks at the border to PyTorch: one sentence that names operator, argument, expectation and
+// value.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/StringUtil.h>
+
+#include <string_view>
+
+#include "../kernels/choose.h"
+#include "../shape.h"
+
+namespace sparsetrain {
+
+// sparsetrain::<op>: expected <what> to be <wanted>, got <actual>[. <what to do>]
+#define SPARSETRAIN_CHECK(condition, error, op, what, wanted, ...)                               \
+  if (C10_UNLIKELY(!(condition))) {                                                              \
+    C10_THROW_ERROR(error, c10::str("sparsetrain::", op, ": expected ", what, " to be ", wanted, \
+                                    ", got ", __VA_ARGS__));                                     \
+  }
+
+Backend parse_backend(const char* op, std::string_view name);
+
+void check_floating(const char* op, const char* what, const at::Tensor& t);
+
+// What conv2d and conv2d_backward have in common. input [N,C,H,W] or [C,H,W], weight
+// [K,C/groups,R,S].
+void check_conv2d(const char* op, const at::Tensor& input, const at::Tensor& weight,
+                  c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                  c10::SymIntArrayRef dilation, const c10::SymInt& groups);
+
+// The sizes of y, [N,K,P,Q] or [K,P,Q] as input has them; checked to be >= 0.
+c10::SymDimVector output_size(const char* op, const at::Tensor& input, const at::Tensor& weight,
+                              c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                              c10::SymIntArrayRef dilation);
+
+void check_bias(const at::Tensor& bias, const at::Tensor& input, const at::Tensor& weight);
+
+void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input,
+                       c10::SymIntArrayRef expected);
+
+// What prune and prune_step ask of threshold and state. The state's slots are described in state.h.
+void check_prune(const at::Tensor& grad, const at::Tensor& threshold, const at::Tensor& rng);
+void check_prune_step(const at::Tensor& grad, const at::Tensor& state, double factor);
+void check_observe(const char* op, const at::Tensor& input, const at::Tensor& state, int64_t every);
+
+}  // namespace sparsetrain

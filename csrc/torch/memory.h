@@ -1,0 +1,36 @@
+// Memory formats: what order results have, and the dense storage behind a tensor.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "state.h"
+
+namespace sparsetrain {
+
+// torch's rule for convolutions: channels_last when either operand is; unbatched input has none.
+inline at::MemoryFormat output_format(const at::Tensor& input, const at::Tensor& weight) {
+  const bool channels_last =
+      input.dim() == 4 && (input.suggest_memory_format() == at::MemoryFormat::ChannelsLast ||
+                           weight.suggest_memory_format() == at::MemoryFormat::ChannelsLast);
+  return channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+}
+
+// `format` where t has the four dimensions it needs.
+inline at::MemoryFormat format_for(const at::Tensor& t, at::MemoryFormat format) {
+  return t.dim() == 4 ? format : at::MemoryFormat::Contiguous;
+}
+
+// t itself when its elements fill one block of memory without gaps or overlaps, else a contiguous
+// copy.
+inline at::Tensor dense_storage(const at::Tensor& t) {
+  return t.is_non_overlapping_and_dense() ? t : t.contiguous();
+}
+
+// The memory order of a tensor that dense_storage returned.
+inline state::Layout layout_of(const at::Tensor& t) {
+  if (t.is_contiguous()) return state::kContiguous;
+  if (t.dim() == 4 && t.is_contiguous(at::MemoryFormat::ChannelsLast)) return state::kChannelsLast;
+  return state::kOther;
+}
+
+}  // namespace sparsetrain

@@ -1,0 +1,28 @@
+// The operators of library `sparsetrain` as the rest of this room calls them: through the
+// dispatcher.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <string_view>
+#include <tuple>
+
+namespace sparsetrain::ops {
+
+at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
+                  const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
+                  c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
+                  std::string_view backend);
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
+    const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
+    c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend);
+
+std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tensor& threshold,
+                                         const at::Tensor& rng);
+at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state, double factor);
+void observe(const at::Tensor& input, const at::Tensor& state, int64_t every);
+
+}  // namespace sparsetrain::ops

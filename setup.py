@@ -1,0 +1,52 @@
+"""Builds sparsetrain._C with torch's extension builder: C++ always, CUDA where it can be."""
+
+import os
+from pathlib import Path
+
+import torch
+from setuptools import setup
+from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
+
+ROOT = Path(__file__).parent.resolve()
+os.chdir(ROOT)  # sources are named relative to the checkout, wherever pip was called
+
+
+def cuda_refusal() -> str | None:
+    """Why CUDA sources are not built, or None. Never asks whether a GPU is present."""
+    if torch.version.cuda is None:
+        return "torch was built without CUDA"
+    if CUDA_HOME is None:
+        return "no CUDA toolkit was found"
+    version = Path(CUDA_HOME, "include", "cuda.h")
+    if not version.is_file():
+        return f"the CUDA toolkit at {CUDA_HOME} has no headers"
+    number = next(
+        int(line.split()[2])
+        for line in version.read_text(errors="replace").splitlines()
+        if line.startswith("#define CUDA_VERSION ")
+    )
+    major = number // 1000
+    if major != int(torch.version.cuda.split(".")[0]):
+        return f"the CUDA toolkit is {major}.x, torch's is {torch.version.cuda}"
+    return None
+
+
+def extension() -> CppExtension:
+    sources = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "csrc").rglob("*.cpp"))]
+    kernels = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "csrc").rglob("*.cu"))]
+    cxx = ["-std=c++20", "-O3", "-fopenmp", "-ffp-contract=off", "-fvisibility=hidden", "-Wall"]
+    refusal = cuda_refusal() if kernels else "there are no CUDA sources yet"
+    if refusal:
+        print(f"sparsetrain: building for the CPU only: {refusal}")
+        return CppExtension("sparsetrain._C", sources, extra_compile_args={"cxx": cxx})
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0")  # unset and no GPU is an error in torch
+    nvcc = ["-std=c++20", "-O3", "--fmad=false", "-lineinfo"]
+    return CUDAExtension(
+        "sparsetrain._C",
+        sources + kernels,
+        libraries=["cusparse"],
+        extra_compile_args={"cxx": cxx, "nvcc": nvcc},
+    )
+
+
+setup(ext_modules=[extension()], cmdclass={"build_ext": BuildExtension})

@@ -1,0 +1,250 @@
+"""The operators in Python: torch's conventions for arguments, and what `auto` would choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparsetrain import _C
+
+BACKENDS = ("auto", "sparse", "dense")
+
+IntPair = int | Sequence[int]
+
+
+def _pair(function: str, name: str, value: IntPair) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    pair = tuple(value)
+    if len(pair) == 1:
+        return pair[0], pair[0]
+    if len(pair) != 2:
+        raise ValueError(
+            f"sparsetrain.{function}: expected {name} to be one integer or two, got {value!r}"
+        )
+    return pair[0], pair[1]
+
+
+def _same_padding(
+    function: str, kernel: Sequence[int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Zeros before and behind each of the two dimensions that keep their size."""
+    if stride != (1, 1):
+        raise ValueError(
+            f"sparsetrain.{function}: expected stride to be 1 for padding='same', got {stride}"
+        )
+    total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+
+
+def _check_backend(function: str, backend: str) -> None:
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"sparsetrain.{function}: expected backend to be one of {BACKENDS}, got {backend!r}"
+        )
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntPair = 1,
+    padding: IntPair | str = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """Torch's conv2d, doing no work for zeros where that is faster.
+
+    Args:
+        input: [N, C, H, W] or [C, H, W]; float32, float64, bfloat16 or float16; any strides.
+        weight: [K, C/groups, R, S], the same dtype and device.
+        bias: [K] or None.
+        stride: at least 1, one integer or (vertical, horizontal), as dilation.
+        padding: zeros on each side, or "valid", or "same" (stride 1).
+        dilation: distance between taps.
+        groups: divides C and K.
+        backend: "auto" (per pass, what `explain` says), "sparse" or "dense".
+
+    Returns:
+        [N, K, P, Q] or [K, P, Q], channels_last if input or weight is.
+
+    Raises:
+        ValueError, TypeError: one sentence naming the argument, what is expected and what came.
+    """
+    _check_backend("conv2d", backend)
+    stride, dilation = _pair("conv2d", "stride", stride), _pair("conv2d", "dilation", dilation)
+    if padding == "same":
+        rows, columns = _same_padding("conv2d", weight.shape[2:], stride, dilation)
+        padding = (rows[0], columns[0])
+        if rows[0] != rows[1] or columns[0] != columns[1]:  # torch too puts the odd zero behind
+            input = F.pad(input, (0, columns[1] - columns[0], 0, rows[1] - rows[0]))
+    elif padding == "valid":
+        padding = (0, 0)
+    elif isinstance(padding, str):
+        raise ValueError(
+            "sparsetrain.conv2d: expected padding to be 'same', 'valid' or integers, "
+            f"got {padding!r}"
+        )
+    else:
+        padding = _pair("conv2d", "padding", padding)
+    return cast(
+        Tensor,
+        torch.ops.sparsetrain.conv2d(
+            input, weight, bias, stride, padding, dilation, groups, backend
+        ),
+    )
+
+
+def prune(grad: Tensor, threshold: Tensor | float, *, seed: int, offset: int = 0) -> Tensor:
+    """Prunes stochastically: each element below the threshold becomes 0 or +-threshold, unbiased.
+
+    An element g is kept with probability min(1, |g| / threshold) and then at least the threshold
+    in magnitude, so the expectation of the result is g. NaN and Inf pass through; a threshold that
+    is not finite or not positive changes nothing (but -0 becomes +0).
+
+    Args:
+        grad: any shape and strides; float32, float64, bfloat16 or float16.
+        threshold: one number, rounded to grad's dtype.
+        seed: Philox key, in [0, 2^63).
+        offset: Philox counter of the first four elements, in [0, 2^63). The element at position i
+            in memory uses counter offset + i // 4, so the mask depends on the memory format, and
+            on neither the number of threads nor the backend.
+
+    Returns:
+        A tensor like grad.
+    """
+    for name, value in (("seed", seed), ("offset", offset)):
+        if not 0 <= value < 2**63:
+            raise ValueError(
+                f"sparsetrain.prune: expected {name} to be an integer in [0, 2^63), got {value}"
+            )
+    if not isinstance(threshold, Tensor):
+        threshold = torch.tensor(threshold, dtype=torch.float64)
+    rng = torch.tensor([seed, offset], device=grad.device)
+    return cast(Tensor, torch.ops.sparsetrain.prune(grad, threshold, rng)[0])
+
+
+def prune_step(grad: Tensor, state: Tensor, factor: float) -> Tensor:
+    """Prunes with the threshold that state predicts, and updates state in place.
+
+    Args:
+        grad: as in `prune`.
+        state: float64 [12 + history], the slots of csrc/torch/state.h.
+        factor: threshold / mean |g|, at least 0.
+    """
+    return cast(Tensor, torch.ops.sparsetrain.prune_step(grad, state, factor))
+
+
+def prune_grad(input: Tensor, state: Tensor, factor: float) -> Tensor:
+    """The identity; its backward is `prune_step`."""
+    return cast(Tensor, torch.ops.sparsetrain.prune_grad(input, state, factor))
+
+
+def observe(input: Tensor, state: Tensor, every: int) -> None:
+    """Counts nonzeros of input into state (float64 [calls, elements, nonzeros]) every n-th call."""
+    torch.ops.sparsetrain.observe(input, state, every)
+
+
+def observe_grad(input: Tensor, state: Tensor, every: int) -> Tensor:
+    """The identity; its backward observes the gradient."""
+    return cast(Tensor, torch.ops.sparsetrain.observe_grad(input, state, every))
+
+
+@dataclass(frozen=True)
+class PassChoice:
+    """What runs one pass: "sparse" or "dense", why, and both predicted times of one thread in ms."""
+
+    backend: str
+    reason: str
+    dense_ms: float
+    sparse_ms: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What runs each of the three convolutions of one training step."""
+
+    forward: PassChoice
+    grad_input: PassChoice
+    grad_weight: PassChoice
+
+    def __str__(self) -> str:
+        """One line a pass."""
+        return "\n".join(
+            f"{name:11} {c.backend:6} dense {c.dense_ms:9.3f} ms  sparse {c.sparse_ms:9.3f} ms"
+            f"  ({c.reason})"
+            for name, c in vars(self).items()
+        )
+
+
+def explain(
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: IntPair = 1,
+    padding: IntPair | str = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+    *,
+    dtype: torch.dtype = torch.float32,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    input_density: float = 1.0,
+    grad_density: float = 1.0,
+    backend: str = "auto",
+) -> Explanation:
+    """What `conv2d` would run for a call of these sizes and densities, and why.
+
+    Args:
+        input_shape: [N, C, H, W] or [C, H, W].
+        weight_shape: [K, C/groups, R, S].
+        stride, padding, dilation, groups, backend: as in `conv2d`.
+        dtype: of the operands.
+        memory_format: of the input.
+        input_density: nonzeros / elements of the input, which the forward skips by.
+        grad_density: nonzeros / elements of the output's gradient, which both gradients skip by.
+    """
+    _check_backend("explain", backend)
+    for name, density in (("input_density", input_density), ("grad_density", grad_density)):
+        if not 0 <= density <= 1:
+            raise ValueError(f"sparsetrain.explain: expected {name} to be in [0, 1], got {density}")
+    # The operator's own checks and output size, on tensors without storage.
+    x = torch.empty(tuple(input_shape), dtype=dtype, device="meta")
+    w = torch.empty(tuple(weight_shape), dtype=dtype, device="meta")
+    conv2d(x, w, None, stride, padding, dilation, groups, backend=backend)
+    vertical, horizontal = _pair("explain", "stride", stride)
+    down, right = _pair("explain", "dilation", dilation)
+    if isinstance(padding, str):
+        sides = ((0, 0), (0, 0))
+        if padding == "same":
+            sides = _same_padding("explain", w.shape[2:], (vertical, horizontal), (down, right))
+        pad_h, pad_w = sides[0][1], sides[1][1]
+    else:
+        pad_h, pad_w = _pair("explain", "padding", padding)
+    n, c, h, width = x.shape if x.dim() == 4 else (1, *x.shape)
+    k, _, r, s = w.shape
+    shape = _C.ConvShape(
+        n, c, h, width, k, r, s, vertical, horizontal, pad_h, pad_w, down, right, groups
+    )
+
+    def choice(name: str, density: float) -> PassChoice:
+        chosen = _C.choose(
+            shape,
+            getattr(_C.Pass, name),
+            getattr(_C.DType, str(dtype).removeprefix("torch.")),
+            memory_format == torch.channels_last,
+            density,
+            getattr(_C.Backend, backend),
+        )
+        return PassChoice(chosen.backend.name, chosen.reason, chosen.dense_ms, chosen.sparse_ms)
+
+    return Explanation(
+        choice("forward", input_density),
+        choice("grad_input", grad_density),
+        choice("grad_weight", grad_density),
+    )
