@@ -1,6 +1,6 @@
 """SparseTrain: pruned gradients, convolutions that skip zeros, and what both save on a chip."""
 
-import torch as _torch  # first: _C links against its libraries
+import torch as _torch  # noqa: F401  first: _C links against its libraries
 
 try:
     from sparsetrain import _C as _C

@@ -159,7 +159,7 @@ def observe_grad(input: Tensor, state: Tensor, every: int) -> Tensor:
 
 @dataclass(frozen=True)
 class PassChoice:
-    """What runs one pass: "sparse" or "dense", why, and both predicted times of one thread in ms."""
+    """What runs one pass ("sparse" or "dense"), why, and both predicted times of one thread."""
 
     backend: str
     reason: str

@@ -1,0 +1,49 @@
+# What csrc/torch/bindings.cpp offers.
+
+class Pass:
+    forward: Pass
+    grad_input: Pass
+    grad_weight: Pass
+
+class Backend:
+    name: str
+
+class DType: ...
+
+class ConvShape:
+    def __init__(
+        self,
+        N: int,
+        C: int,
+        H: int,
+        W: int,
+        K: int,
+        R: int,
+        S: int,
+        stride_h: int = 1,
+        stride_w: int = 1,
+        pad_h: int = 0,
+        pad_w: int = 0,
+        dilation_h: int = 1,
+        dilation_w: int = 1,
+        groups: int = 1,
+    ) -> None: ...
+    @property
+    def P(self) -> int: ...
+    @property
+    def Q(self) -> int: ...
+
+class Choice:
+    backend: Backend
+    reason: str
+    dense_ms: float
+    sparse_ms: float
+
+def choose(
+    shape: ConvShape,
+    direction: Pass,
+    dtype: DType,
+    channels_last: bool,
+    density: float,
+    backend: Backend,
+) -> Choice: ...
