@@ -1,4 +1,4 @@
-"""Pruning in plain PyTorch, written from its definition: the oracle that the kernels are held to."""
+"""Pruning in plain PyTorch, written from its definition: the oracle of the kernels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def philox(counter: Tensor, key: int) -> Tensor:
 
 
 def uniforms(n: int, seed: int, offset: int) -> Tensor:
-    """The n numbers in [0, 1) that n elements in memory order meet, as multiples of 2^-24: int64."""
+    """The numbers in [0, 1) that n elements in memory order meet, as int64 multiples of 2^-24."""
     block = torch.arange((n + 3) // 4, dtype=torch.int64) + offset
     zero = torch.zeros_like(block)
     counter = torch.stack([block & _WORD, block >> 32, zero, zero], 1)

@@ -83,14 +83,16 @@ struct Conv : Function<Conv> {
     at::AutoDispatchBelowADInplaceOrView guard;
     ctx->save_for_backward({input, weight});
     save(ctx, a);
+    ctx->saved_data["bias"] = bias.has_value();
     return ops::conv2d(input, weight, bias, a.stride, a.padding, a.dilation, a.groups, a.backend);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto a = load(ctx);
+    // Without a bias there is no input 2 to ask about.
     const std::array<bool, 3> mask{ctx->needs_input_grad(0), ctx->needs_input_grad(1),
-                                   ctx->needs_input_grad(2)};
+                                   ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)};
     const auto [dx, dw, db] = ops::conv2d_backward(
         grads[0], saved[0], saved[1], a.stride, a.padding, a.dilation, a.groups, mask, a.backend);
     return {defined_or(dx, mask[0]), defined_or(dw, mask[1]), defined_or(db, mask[2]), {}};

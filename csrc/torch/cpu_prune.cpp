@@ -94,8 +94,10 @@ void check_resumed(double* s, int64_t elements, state::Layout layout) {
                     c10::str("that of the saved state (", name(saved), ")"), name(layout),
                     ". Masks depend on it; load with strict=False to go on all the same");
   const auto n = static_cast<double>(elements);
-  const bool seen = n == s[state::kElements] || n == s[state::kSmallest] || n == s[state::kLargest];
-  const bool remainder = s[state::kResumed] == 1 && n < s[state::kSmallest];
+  const bool first = s[state::kResumed] == 1;
+  const bool seen =
+      n == s[state::kLargest] || (first && (n == s[state::kElements] || n == s[state::kSmallest]));
+  const bool remainder = first && n < s[state::kSmallest];
   SPARSETRAIN_CHECK(
       seen || remainder, ValueError, "prune_step", "the gradient's size",
       c10::str("that of the saved state (", s[state::kLargest], " elements)"), elements,

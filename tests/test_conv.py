@@ -1,0 +1,338 @@
+"""Laws of the convolution: it is torch's, whichever backend runs and however memory is laid out."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+import sparsetrain
+from sparsetrain import ops
+
+# Unit roundoff, and a name for messages, of each storage type; sums are in float32 or better.
+ROUNDOFF = {
+    torch.float64: 2**-53,
+    torch.float32: 2**-24,
+    torch.bfloat16: 2**-8,
+    torch.float16: 2**-11,
+}
+
+
+@st.composite
+def cases(draw):
+    """Convolutions of every argument: small, odd-sized, some empty in the batch."""
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    kernel = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = draw(
+        st.one_of(
+            st.tuples(st.integers(0, 4), st.integers(0, 4)), st.sampled_from(["same", "valid"])
+        )
+    )
+    stride = (1, 1) if padding == "same" else draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    return {
+        "batch": draw(st.sampled_from([None, 0, 1, 2, 3])),
+        "channels": groups * draw(st.integers(1, 5)),
+        "filters": groups * draw(st.integers(1, 5)),
+        "size": [r + draw(st.integers(0, 9)) for r in reach],
+        "kernel": kernel,
+        "arguments": {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+        },
+        "bias": draw(st.booleans()),
+        "channels_last": draw(st.booleans()),
+        "density": draw(st.sampled_from([0.0, 0.1, 0.5, 1.0])),
+        "seed": draw(st.integers(0, 2**31)),
+    }
+
+
+def tensors(case, dtype):
+    """(x, w, bias or None) of a case, x sparse, each a leaf that requires grad."""
+    g = torch.Generator().manual_seed(case["seed"])
+    shape = [case["channels"], *case["size"]]
+    if case["batch"] is not None:
+        shape.insert(0, case["batch"])
+    x = torch.randn(shape, generator=g, dtype=torch.float64)
+    x *= torch.rand(shape, generator=g) < case["density"]
+    per_group = case["channels"] // case["arguments"]["groups"]
+    w = torch.randn(case["filters"], per_group, *case["kernel"], generator=g, dtype=torch.float64)
+    b = torch.randn(case["filters"], generator=g, dtype=torch.float64) if case["bias"] else None
+    operands = [x, w] + ([b] if case["bias"] else [])
+    operands = [t.to(dtype) for t in operands]
+    if case["channels_last"] and x.dim() == 4:
+        operands[0] = operands[0].to(memory_format=torch.channels_last)
+    operands = [t.requires_grad_() for t in operands]
+    return operands[0], operands[1], operands[2] if case["bias"] else None
+
+
+def gradient(y, case, dtype):
+    g = torch.Generator().manual_seed(case["seed"] + 1)
+    dy = torch.randn(y.shape, generator=g, dtype=torch.float64)
+    return (dy * (torch.rand(y.shape, generator=g) < case["density"])).to(dtype)
+
+
+def results(convolve, case, dtype, absolute=False):
+    """y, dx, dw and db of one case with operands of dtype, or of their magnitudes."""
+    x, w, b = (t if t is None else t.detach() for t in tensors(case, dtype))
+    if convolve is in_float64:
+        x, w, b = (t if t is None else t.double() for t in (x, w, b))
+    if absolute:
+        x, w, b = (t if t is None else t.abs() for t in (x, w, b))
+    leaves = [t.requires_grad_() for t in (x, w, b) if t is not None]
+    y = convolve(x, w, b, **case["arguments"])
+    dy = gradient(y, case, dtype).to(y.dtype)
+    y.backward(dy.abs() if absolute else dy)
+    return [y.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def in_float64(x, w, b, **arguments):
+    """torch's own convolution, on contiguous batched float64 copies of the operands."""
+    x, w, b = (t if t is None else t.double().contiguous() for t in (x, w, b))
+    if x.dim() == 4:
+        return F.conv2d(x, w, b, **arguments)
+    return F.conv2d(x[None], w, b, **arguments)[0]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("dtype", list(ROUNDOFF))
+@given(case=cases())
+@settings(max_examples=60)
+def test_sparse_equals_torch_in_float64(dtype, case):
+    """A sum of n products errs by at most n u / (1 - n u) * sum |a b| (Higham 2002, section 3.1).
+
+    u is the roundoff of the arithmetic; the result is rounded once more to the storage type.
+    """
+
+    def sparse(*operands, **arguments):
+        return sparsetrain.conv2d(*operands, **arguments, backend="sparse")
+
+    actual, expected = results(sparse, case, dtype), results(in_float64, case, dtype)
+    sizes = results(in_float64, case, dtype, absolute=True)
+    n = 1 + max(
+        expected[2][0].numel(), expected[2][:, 0].numel(), expected[0][..., 0, :, :].numel()
+    )
+    roundoff = ROUNDOFF[torch.float64 if dtype == torch.float64 else torch.float32]
+    for ours, theirs, size in zip(actual, expected, sizes, strict=True):
+        assert ours.shape == theirs.shape
+        assert ours.dtype == dtype
+        # 2 n: the oracle's own roundoff in float64; the smallest normal covers underflow.
+        bound = 2 * n * roundoff * size + 2 * ROUNDOFF[dtype] * theirs.abs()
+        assert torch.all((ours.double() - theirs).abs() <= bound + torch.finfo(dtype).tiny)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("backend", ["auto", "dense"])
+@given(case=cases())
+@settings(max_examples=40)
+def test_every_backend_has_torchs_shape_and_format(backend, case):
+    x, w, b = tensors(case, torch.float32)
+    y = sparsetrain.conv2d(x, w, b, **case["arguments"], backend=backend)
+    expected = in_float64(x, w, b, **case["arguments"])
+    torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-4)
+    if x.dim() == 4:
+        theirs = F.conv2d(x, w, b, **case["arguments"])
+        for layout in (torch.contiguous_format, torch.channels_last):
+            ours_has = y.is_contiguous(memory_format=layout)
+            assert ours_has == theirs.is_contiguous(memory_format=layout)
+
+
+def test_backward_gives_only_what_is_asked_for():
+    x, w, dy = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3), torch.randn(2, 4, 6, 6)
+    whole = [True, True, True]
+    for backend in ops.BACKENDS:
+        run = torch.ops.sparsetrain.conv2d_backward
+        arguments = (dy, x, w, (1, 1), (1, 1), (1, 1), 1)
+        everything = run(*arguments, whole, backend)
+        for i in range(3):
+            mask = [i == 0, i == 1, i == 2]
+            some = run(*arguments, mask, backend)
+            for j in range(3):
+                wanted = everything[j] if mask[j] else torch.empty(0)
+                torch.testing.assert_close(some[j], wanted)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 5, 5), (2, 5, 5)])
+def test_first_and_second_derivatives(shape):
+    g = torch.Generator().manual_seed(0)
+
+    def leaf(*size):
+        return torch.randn(size, generator=g, dtype=torch.float64).requires_grad_()
+
+    operands = (leaf(*shape), leaf(3, 2, 3, 3), leaf(3))
+    for backend in ("sparse", "dense"):
+
+        def convolve(x, w, b, backend=backend):
+            return sparsetrain.conv2d(x, w, b, 2, 1, backend=backend)
+
+        assert torch.autograd.gradcheck(convolve, operands)
+        assert torch.autograd.gradgradcheck(convolve, operands)
+
+
+def test_skipped_zeros_contribute_nothing_even_against_infinity_and_nan():
+    x, w = torch.zeros(1, 1, 3, 3), torch.full((1, 1, 3, 3), float("inf"))
+    w[0, 0, 1, 1] = float("nan")
+    y = sparsetrain.conv2d(x, w, padding=1, backend="sparse")
+    assert torch.equal(y, torch.zeros_like(y))
+
+
+def test_independent_of_the_thread_count():
+    x, w = torch.randn(4, 8, 20, 20).relu(), torch.randn(16, 8, 3, 3)
+    dy = torch.randn(4, 16, 20, 20) * (torch.rand(4, 16, 20, 20) < 0.2)
+    arguments = (x, w, (1, 1), (1, 1), (1, 1), 1)
+    before, seen = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            y = sparsetrain.conv2d(x, w, padding=1, backend="sparse")
+            run = torch.ops.sparsetrain.conv2d_backward
+            seen.append((y, *run(dy, *arguments, [True, True, False], "sparse")[:2]))
+    finally:
+        torch.set_num_threads(before)
+    for other in seen[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
+
+
+@pytest.mark.parametrize(
+    "name", ["conv2d", "conv2d_backward", "prune", "prune_step", "prune_grad", "observe_grad"]
+)
+def test_operators_pass_opcheck(name):
+    g = torch.Generator().manual_seed(0)
+
+    def leaf(*size):
+        return torch.randn(size, generator=g).requires_grad_()
+
+    geometry = ((1, 1), (1, 1), (1, 1), 1)
+    state = torch.zeros(14, dtype=torch.float64)
+    samples = {
+        "conv2d": [
+            (leaf(2, 4, 8, 8), leaf(8, 4, 3, 3), leaf(8), *geometry, backend)
+            for backend in ("sparse", "dense")
+        ],
+        "conv2d_backward": [
+            (leaf(2, 8, 8, 8), leaf(2, 4, 8, 8), leaf(8, 4, 3, 3), *geometry, mask, "sparse")
+            for mask in ([True, True, True], [False, True, False])
+        ],
+        "prune": [(leaf(100), torch.tensor(1.0), torch.tensor([1, 2]))],
+        "prune_step": [(leaf(100), state.clone(), 1.0)],
+        "prune_grad": [(leaf(100), state.clone(), 1.0)],
+        "observe_grad": [(leaf(100), torch.zeros(3, dtype=torch.float64), 1)],
+    }
+    for arguments in samples[name]:
+        torch.library.opcheck(getattr(torch.ops.sparsetrain, name).default, arguments)
+
+
+def test_autocast_computes_in_its_lower_precision():
+    x, w = torch.randn(1, 3, 6, 6), torch.randn(4, 3, 3, 3, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = sparsetrain.conv2d(x, w, backend="sparse")
+    assert y.dtype == torch.bfloat16
+    y.sum().backward()
+    assert w.grad.dtype == torch.float32
+
+
+def test_explain_agrees_with_a_forced_backend_and_orders_auto_by_density():
+    shapes = ((8, 64, 32, 32), (64, 64, 3, 3))
+    for backend in ("sparse", "dense"):
+        chosen = sparsetrain.explain(*shapes, padding=1, backend=backend)
+        assert {chosen.forward.backend, chosen.grad_input.backend} == {backend}
+    empty = sparsetrain.explain(*shapes, padding=1, grad_density=0.0)
+    full = sparsetrain.explain(*shapes, padding="same", grad_density=1.0)
+    assert empty.grad_weight.backend == "sparse"
+    assert full.grad_weight.backend == "dense"
+    for choice in (empty.grad_input, full.grad_input):
+        assert (choice.sparse_ms < choice.dense_ms) == (choice.backend == "sparse")
+    assert "grad_weight sparse" in str(empty)
+
+
+X, W = torch.zeros(1, 4, 5, 5), torch.zeros(6, 4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda f: f(X[0, 0], W), ValueError, r"input to be \[N, C, H, W\] or .* got \[5, 5\]"),
+        (lambda f: f(X, W[0]), ValueError, r"weight to be \[K, C/groups, R, S\], got \[4, 3, 3\]"),
+        (lambda f: f(X.int(), W.int()), TypeError, r"input to be float32, .* got Int"),
+        (lambda f: f(X, W.double()), TypeError, r"weight to be Float like input, got Double"),
+        (lambda f: f(X, W.to("meta")), ValueError, r"weight to be on cpu like input, got meta"),
+        (lambda f: f(X, W, stride=-1), ValueError, r"stride to be two .* least 1, got \[-1, -1\]"),
+        (lambda f: f(X, W, stride=0), ValueError, r"stride to be two integers .* got \[0, 0\]"),
+        (lambda f: f(X, W, padding=-1), ValueError, r"padding to be two .* 0, got \[-1, -1\]"),
+        (lambda f: f(X, W, dilation=0), ValueError, r"dilation to be two .* got \[0, 0\]"),
+        (lambda f: f(X, W, groups=0), ValueError, r"groups to be at least 1, got 0"),
+        (
+            lambda f: f(X, W, groups=3),
+            ValueError,
+            r"groups to be a divisor of the 4 input .* got 3",
+        ),
+        (
+            lambda f: f(X, W[:5, :2], groups=2),
+            ValueError,
+            r"groups to be a divisor of the 5 output .* 2",
+        ),
+        (
+            lambda f: f(X, W[:, :3]),
+            ValueError,
+            r"weight to be \[K, 4, R, S\] .* got \[6, 3, 3, 3\]",
+        ),
+        (lambda f: f(X, W[:0]), ValueError, r"weight to be without an empty dimension, got \[0,"),
+        (lambda f: f(X[..., :2], W), ValueError, r"the width of input to be at least .* 3 after"),
+        (lambda f: f(X[:, :, :0], W), ValueError, r"the height of input to be at least .* got 0"),
+        (lambda f: f(X, W, W[0]), ValueError, r"bias to be \[6\], got \[4, 3, 3\]"),
+        (lambda f: f(X, W, W[:, 0, 0, 0].double()), TypeError, r"bias to be Float like input"),
+        (lambda f: f(X, W, W[:, 0, 0, 0].to("meta")), ValueError, r"bias to be on cpu like input"),
+    ],
+)
+def test_refusals_are_the_same_on_every_device(call, error, message):
+    with pytest.raises(error, match=r"sparsetrain::conv2d: expected " + message):
+        call(sparsetrain.conv2d)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sparsetrain.conv2d(X, W, backend="fast"), r"\.conv2d: expected backend .*'fast'"),
+        (lambda: sparsetrain.conv2d(X, W, padding="full"), r"padding to be 'same'.* got 'full'"),
+        (
+            lambda: sparsetrain.conv2d(X, W, stride=(1, 1, 1)),
+            r"one integer or two, got \(1, 1, 1\)",
+        ),
+        (lambda: sparsetrain.conv2d(X, W, stride=2, padding="same"), r"stride to be 1 for padding"),
+        (lambda: sparsetrain.explain(X.shape, W.shape, input_density=2.0), r"in \[0, 1\], got 2.0"),
+        (lambda: sparsetrain.explain(X.shape, W.shape, backend="x"), r"explain: expected backend"),
+        (
+            lambda: torch.ops.sparsetrain.conv2d(X, W, backend="x"),
+            r"sparsetrain::conv2d: expected backend to be one of 'auto', 'sparse', .* got 'x'",
+        ),
+    ],
+)
+def test_refusals_of_words(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("dy", "error", "message"),
+    [
+        (
+            torch.zeros(1, 6, 3, 4),
+            ValueError,
+            r"grad_output to be \[1, 6, 3, 3\], got \[1, 6, 3, 4\]",
+        ),
+        (torch.zeros(1, 6, 3, 3).double(), TypeError, r"grad_output to be Float like input"),
+        (
+            torch.zeros(1, 6, 3, 3, device="meta"),
+            ValueError,
+            r"grad_output to be on cpu like input",
+        ),
+    ],
+)
+def test_refusals_of_the_backward(dy, error, message):
+    with pytest.raises(error, match=r"sparsetrain::conv2d_backward: expected " + message):
+        torch.ops.sparsetrain.conv2d_backward(
+            dy, X, W, (1, 1), (0, 0), (1, 1), 1, [True, True, True], "sparse"
+        )
