@@ -11,6 +11,14 @@ ROOT = Path(__file__).parent.resolve()
 os.chdir(ROOT)  # sources are named relative to the checkout, wherever pip was called
 
 
+class Build(BuildExtension):
+    """Keeps its objects in build/, so that every way to build here is incremental."""
+
+    def initialize_options(self) -> None:
+        super().initialize_options()
+        self.build_temp = "build/temp"
+
+
 def cuda_refusal() -> str | None:
     """Why CUDA sources are not built, or None. Never asks whether a GPU is present."""
     if torch.version.cuda is None:
@@ -49,4 +57,4 @@ def extension() -> CppExtension:
     )
 
 
-setup(ext_modules=[extension()], cmdclass={"build_ext": BuildExtension})
+setup(ext_modules=[extension()], cmdclass={"build_ext": Build})

@@ -1,0 +1,44 @@
+# Each target sets up what it needs in .venv and is safe to repeat.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+SOURCES := setup.py $(shell find csrc -type f)
+FORMATTED := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: build test demo bench lint clean
+
+build: $(VENV)/.built
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Dependencies change when pyproject.toml does; sources only need the compiler.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check "setuptools>=77" ninja "torch>=2.11,<2.16"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
+	touch $@ $(VENV)/.built
+
+$(VENV)/.built: $(VENV)/.installed $(SOURCES)
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	touch $@
+
+$(VENV)/.test-installed: $(VENV)/.built
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[test]"
+	touch $@
+
+demo: build
+	$(BIN)/python examples/train.py
+
+test: build $(VENV)/.test-installed
+	$(BIN)/python -m pytest -n 2
+
+lint: build $(VENV)/.test-installed
+	$(BIN)/clang-format --dry-run --Werror $(FORMATTED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf build $(VENV) sparsetrain/*.so *.egg-info
