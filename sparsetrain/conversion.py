@@ -1,0 +1,196 @@
+"""convert, revert and set_rate: sparse training for a model that exists, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
+
+from . import ops
+from .nn import PLACEMENTS, SparseConv2d, one_of
+from .placement import Decision, decide
+from .pruning import DEFAULT_HISTORY, PruneGrad, derive_seed, target, whole_number
+
+_OVERRIDE_KEYS = ("rate", "density", "placement", "backend")
+_ATTRIBUTES = ("backend", "placement", "rule", "seen")
+_CHILDREN = ("pruner", "input_observer", "grad_observer")
+M = TypeVar("M", bound=nn.Module)
+
+
+class _Plan(NamedTuple):
+    """What one convolution becomes."""
+
+    placement: str
+    rule: str
+    rate: float | None
+    density: float | None
+    backend: str
+
+
+def convert(
+    model: M,
+    rate: float | None = None,
+    *,
+    density: float | None = None,
+    history: int = DEFAULT_HISTORY,
+    backend: str = "auto",
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    measure_every: int = 0,
+) -> M:
+    """Turns every nn.Conv2d of `model` into a SparseConv2d, in place, and returns `model`.
+
+    The modules stay the same objects with the same Parameters, hooks and state_dict keys, so that an
+    optimizer, DDP or a second name of a shared module still hold what they held. Subclasses of
+    nn.Conv2d, lazy and parametrized ones are left alone; describe() names them. Where each pruner goes
+    is decided from the model's structure.
+
+    rate, density, history, backend, measure_every: as for SparseConv2d.
+    overrides: {name, or fnmatch pattern: {"rate" or "density", "placement", "backend"}} for single
+        convolutions. Patterns apply in their order, a full name last.
+
+    Converting again ends where converting once with the last arguments would, except that a pruner
+    that stays where it is, with the same history, goes on with its randomness and thresholds.
+    Raises TypeError or ValueError, with the model untouched, for arguments out of range, an override
+    that matches nothing, or a model without an nn.Conv2d.
+    """
+    target(rate, density, "convert")
+    whole_number(history, "history", "convert")
+    whole_number(measure_every, "measure_every", "convert")
+    one_of(backend, ops.BACKENDS, "backend", "convert")
+    convs = _convertible(model, "convert")
+    chosen = _overrides_by_layer(overrides or {}, convs)
+    decisions = decide(model)
+    base = {"rate": rate, "density": density, "backend": backend}
+    plans = {name: _plan(decisions[name], base, chosen[name]) for name in convs}
+    for name, conv in convs.items():
+        plan = plans[name]
+        pruner = _pruner(name, conv, plan, history)
+        if type(conv) is nn.Conv2d:
+            conv.__class__ = SparseConv2d
+            conv.seen = None  # type: ignore[assignment]
+        assert isinstance(conv, SparseConv2d)
+        conv.configure(pruner, plan.placement, plan.rule, plan.backend, measure_every)
+    return model
+
+
+def revert(model: M) -> M:
+    """Turns every SparseConv2d of `model` back into an nn.Conv2d, in place, and returns `model`.
+
+    Nothing of the conversion remains in the modules. A model without SparseConv2d is left as it is.
+    """
+    expect_module(model, "revert")
+    for conv in list(model.modules()):
+        if type(conv) is SparseConv2d:
+            for name in _CHILDREN:
+                conv._modules.pop(name, None)
+            for name in _ATTRIBUTES:
+                conv.__dict__.pop(name, None)
+            conv.__class__ = nn.Conv2d  # type: ignore[assignment]
+    return model
+
+
+def set_rate(model: nn.Module, rate: float | None = None, *, density: float | None = None) -> None:
+    """Sets the rate or density of every pruner of `model`, from its next backward pass on.
+
+    Thresholds follow at once, because a pruner remembers mean|g| and not its thresholds.
+    Raises TypeError or ValueError for values out of range or a model without pruners.
+    """
+    target(rate, density, "set_rate")
+    expect_module(model, "set_rate")
+    pruners = [module for module in model.modules() if isinstance(module, PruneGrad)]
+    if not pruners:
+        raise ValueError(
+            "sparsetrain.set_rate: expected model to have a PruneGrad, got none. Convert it first"
+        )
+    for pruner in pruners:
+        pruner.set_rate(rate, density=density)
+
+
+def expect_module(model: object, where: str) -> None:
+    """Raises TypeError, in the name of `where`, when `model` is no nn.Module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"sparsetrain.{where}: expected model to be an nn.Module, got {type(model).__name__}"
+        )
+
+
+def _convertible(model: nn.Module, where: str) -> dict[str, nn.Conv2d]:
+    """The convolutions of exactly type nn.Conv2d, or converted ones, by their first name."""
+    expect_module(model, where)
+    convs: dict[str, nn.Conv2d] = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and type(module) in (nn.Conv2d, SparseConv2d)
+    }
+    if not convs:
+        raise ValueError(
+            f"sparsetrain.{where}: expected model to have an nn.Conv2d, got none "
+            f"in a {type(model).__name__}. describe(model) lists what was left alone"
+        )
+    return convs
+
+
+def _overrides_by_layer(
+    overrides: Mapping[str, Mapping[str, Any]], convs: Mapping[str, nn.Conv2d]
+) -> dict[str, dict[str, Any]]:
+    """The settings of every convolution that has some of its own; checks all of them first."""
+    for key, settings in overrides.items():
+        _check_override(key, settings)
+        if not any(name == key or fnmatchcase(name, key) for name in convs):
+            raise ValueError(
+                f"sparsetrain.convert: expected override {key!r} to match an nn.Conv2d, "
+                f"got none of {_listed(list(convs))}"
+            )
+    chosen: dict[str, dict[str, Any]] = {name: {} for name in convs}
+    for name, merged in chosen.items():
+        patterns = [key for key in overrides if key != name and fnmatchcase(name, key)]
+        for key in [*patterns, *([name] if name in overrides else [])]:
+            merged.update(_with_one_target(overrides[key]))
+    return chosen
+
+
+def _check_override(key: str, settings: Mapping[str, Any]) -> None:
+    where = f"convert, override {key!r}"
+    if not isinstance(settings, Mapping):
+        raise TypeError(f"sparsetrain.{where}: expected a dict, got {settings!r}")
+    for name in settings:
+        one_of(name, _OVERRIDE_KEYS, "every key", where)
+    target(settings.get("rate"), settings.get("density"), where)
+    if "placement" in settings:
+        one_of(settings["placement"], PLACEMENTS, "placement", where)
+    if "backend" in settings:
+        one_of(settings["backend"], ops.BACKENDS, "backend", where)
+
+
+def _with_one_target(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A rate takes the place of an inherited density, and the other way round."""
+    if "rate" in settings or "density" in settings:
+        return {"rate": None, "density": None, **settings}
+    return dict(settings)
+
+
+def _plan(decision: Decision, base: Mapping[str, Any], chosen: Mapping[str, Any]) -> _Plan:
+    merged = {**base, **chosen}
+    placement, rule = decision
+    if "placement" in chosen:
+        placement, rule = chosen["placement"], "override"
+    return _Plan(placement, rule, merged["rate"], merged["density"], merged["backend"])
+
+
+def _pruner(name: str, conv: nn.Conv2d, plan: _Plan, history: int) -> PruneGrad:
+    """The convolution's own pruner where it can go on, else a new one."""
+    if isinstance(conv, SparseConv2d) and _stays(conv, plan, history):
+        conv.pruner.set_rate(plan.rate, density=plan.density)
+        return conv.pruner
+    return PruneGrad(plan.rate, history, density=plan.density, seed=derive_seed(name))
+
+
+def _stays(conv: SparseConv2d, plan: _Plan, history: int) -> bool:
+    return conv.placement == plan.placement != "none" and conv.pruner.history == history
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"

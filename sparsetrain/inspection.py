@@ -1,0 +1,157 @@
+"""describe and stats: what became of each convolution, and what it measured."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils.parametrize import is_parametrized
+
+from . import ops
+from .conversion import expect_module
+from .nn import SparseConv2d
+from .pruning import ELEMENTS, NONZEROS, NONZEROS_BEFORE, PUSHES, THRESHOLD
+
+
+class LayerDescription(NamedTuple):
+    """One convolution: its first name in the model, its class, and what convert() made of it."""
+
+    name: str
+    kind: str
+    placement: str  # "output", "input" or "none"
+    rule: str  # why
+    rate: float | None
+    density: float | None
+    backend: str | None  # None where nothing was converted
+
+
+class Descriptions(list[LayerDescription]):
+    """A list that prints as a table."""
+
+    def __str__(self) -> str:
+        rows = [LayerDescription._fields, *(tuple(map(_cell, row)) for row in self)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        return "\n".join(lines)
+
+
+class LayerStats(NamedTuple):
+    """What one SparseConv2d measured last; None where it measured nothing.
+
+    Densities are nonzeros / elements. grad_density is that of the output's gradient as both backward
+    convolutions are given it, grad_density_before what it was before this layer's own pruner: the same
+    unless that prunes the output's gradient. pruned_density_before and pruned_density belong to the
+    gradient that the pruner acts on, the output's or the input's.
+    forward, grad_input, grad_weight: the backend of each pass, for these densities.
+    """
+
+    input_density: float | None
+    grad_density_before: float | None
+    grad_density: float | None
+    threshold: float | None
+    forward: str | None
+    grad_input: str | None
+    grad_weight: str | None
+    pruned_density_before: float | None
+    pruned_density: float | None
+
+
+def describe(model: nn.Module) -> Descriptions:
+    """One row for every convolution of `model`, of any kind; print() shows a table.
+
+    A convolution that convert() leaves alone has a rule that says why. Raises TypeError for what is
+    no nn.Module.
+    """
+    expect_module(model, "describe")
+    return Descriptions(
+        _description(name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, _ConvNd)
+    )
+
+
+def stats(model: nn.Module) -> dict[str, LayerStats]:
+    """What every SparseConv2d of `model` measured last, by its first name in the model.
+
+    Reads the states here, and waits for the device here and in no training step. Densities of x, and
+    of a gradient without a pruner, need measure_every > 0; the backends need one training step
+    outside torch.compile, which tells the shape. Raises ValueError for a model without SparseConv2d.
+    """
+    expect_module(model, "stats")
+    measured = {
+        name: _stats(module)
+        for name, module in model.named_modules()
+        if isinstance(module, SparseConv2d)
+    }
+    if not measured:
+        raise ValueError(
+            "sparsetrain.stats: expected model to have a SparseConv2d, got none. Convert it first"
+        )
+    return measured
+
+
+def _description(name: str, module: nn.Module) -> LayerDescription:
+    kind = type(module).__name__
+    if not isinstance(module, SparseConv2d):
+        return LayerDescription(name, kind, "none", _why_left_alone(module), None, None, None)
+    rate = density = None
+    if module.placement != "none":
+        rate, density = module.pruner.rate, module.pruner.density
+    return LayerDescription(
+        name, kind, module.placement, module.rule, rate, density, module.backend
+    )
+
+
+def _why_left_alone(module: nn.Module) -> str:
+    if isinstance(module, LazyModuleMixin):
+        return "left alone: lazy, convert after the first forward"
+    if is_parametrized(module):
+        return "left alone: parametrized"
+    if type(module) is nn.Conv2d:
+        return "not converted"
+    if isinstance(module, nn.Conv2d):
+        return "left alone: subclass of nn.Conv2d"
+    return "left alone: not an nn.Conv2d"
+
+
+def _stats(conv: SparseConv2d) -> LayerStats:
+    x = conv.input_observer.density() if "input_observer" in conv._modules else None
+    before = after = threshold = None
+    if conv.placement != "none":
+        slots = conv.pruner.state.tolist()
+        if slots[PUSHES] or slots[ELEMENTS]:
+            threshold = slots[THRESHOLD]
+        if slots[ELEMENTS]:
+            before, after = (slots[i] / slots[ELEMENTS] for i in (NONZEROS_BEFORE, NONZEROS))
+    pruned = (before, after)
+    if conv.placement != "output":
+        before = after = conv.grad_observer.density() if "grad_observer" in conv._modules else None
+    return LayerStats(x, before, after, threshold, *_backends(conv, x, after), *pruned)
+
+
+def _backends(
+    conv: SparseConv2d, input_density: float | None, grad_density: float | None
+) -> tuple[str | None, str | None, str | None]:
+    """What the operator chooses for the shape it saw last; an unmeasured density counts as 1."""
+    if conv.seen is None:
+        return None, None, None
+    chosen = ops.explain(
+        tuple(conv.seen.shape),
+        tuple(conv.weight.shape),
+        conv.stride,
+        conv.seen.padding,
+        conv.dilation,
+        conv.groups,
+        dtype=conv.seen.dtype,
+        memory_format=conv.seen.memory_format,
+        input_density=1.0 if input_density is None else input_density,
+        grad_density=1.0 if grad_density is None else grad_density,
+        backend=conv.backend,
+    )
+    return chosen.forward.backend, chosen.grad_input.backend, chosen.grad_weight.backend
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else str(value)

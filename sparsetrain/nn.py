@@ -1,0 +1,179 @@
+"""SparseConv2d: nn.Conv2d with a pruner of its gradient and a backward that skips zeros."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import ops
+from .pruning import DEFAULT_HISTORY, PruneGrad, StateModule, whole_number
+
+PLACEMENTS = ("output", "input", "none")
+
+
+class Seen(NamedTuple):
+    """What the convolution was last given in training, outside torch.compile."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    memory_format: torch.memory_format
+    padding: str | tuple[int, ...]
+
+
+class Observer(StateModule):
+    """Counts nonzeros of every n-th tensor (`forward`) or of every n-th gradient (`gradient`).
+
+    state: float64 [calls, elements, nonzeros].
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__(3)
+        self.every = every
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input, counted now."""
+        if input.device != self.state.device:
+            self.move(input.device)
+        ops.observe(input, self.state, self.every)
+        return input
+
+    def gradient(self, input: Tensor) -> Tensor:
+        """The input, whose gradient will be counted."""
+        if input.device != self.state.device:
+            self.move(input.device)
+        return ops.observe_grad(input, self.state, self.every)
+
+    def density(self) -> float | None:
+        """Nonzeros / elements of the last counted tensor; None before the first. Synchronises."""
+        _, elements, nonzeros = self.state.tolist()
+        return nonzeros / elements if elements else None
+
+    def extra_repr(self) -> str:
+        """How often it counts."""
+        return f"every={self.every}"
+
+
+class SparseConv2d(nn.Conv2d):
+    """nn.Conv2d whose backward prunes one gradient and skips the zeros of whatever it is given.
+
+    Takes what nn.Conv2d takes, has the same parameters and the same state_dict, and keyword-only:
+    backend: "auto" (the faster one, by sparsetrain.explain), "sparse" or "dense".
+    rate, density, history, seed: as for PruneGrad.
+    placement: prune the gradient of this convolution's "output" or "input", or "none".
+    measure_every: n > 0 counts the nonzeros of x, and of the output's gradient unless the pruner does
+        it anyway, in every n-th training step, without a host synchronisation; 0 never does.
+
+    Input [N, C, H, W] or [C, H, W]. In eval mode and under torch.no_grad() it only convolves.
+    Raises TypeError or ValueError for arguments out of range.
+    """
+
+    backend: str
+    placement: str
+    rule: str
+    seen: Seen | None
+    pruner: PruneGrad
+    input_observer: Observer
+    grad_observer: Observer
+
+    def __init__(
+        self,
+        *args: Any,
+        backend: str = "auto",
+        rate: float | None = None,
+        density: float | None = None,
+        placement: str = "output",
+        history: int = DEFAULT_HISTORY,
+        measure_every: int = 0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        pruner = PruneGrad(rate, history, density=density, seed=seed)
+        self.seen = None
+        self.configure(pruner, placement, "constructor", backend, measure_every)
+
+    def configure(
+        self, pruner: PruneGrad, placement: str, rule: str, backend: str, measure_every: int
+    ) -> None:
+        """Sets everything a SparseConv2d has beyond nn.Conv2d; `rule` says who chose the placement.
+
+        With placement "none" the pruner is dropped.
+        """
+        one_of(placement, PLACEMENTS, "placement", "SparseConv2d")
+        one_of(backend, ops.BACKENDS, "backend", "SparseConv2d")
+        whole_number(measure_every, "measure_every", "SparseConv2d")
+        self.backend, self.placement, self.rule = backend, placement, rule
+        self._set_child("pruner", pruner if placement != "none" else None)
+        for name, wanted in (("input_observer", True), ("grad_observer", placement != "output")):
+            old = getattr(self, name, None)
+            if not (wanted and measure_every):
+                self._set_child(name, None)
+            elif old is None or old.every != measure_every:
+                self._set_child(name, Observer(measure_every))
+
+    def _set_child(self, name: str, child: StateModule | None) -> None:
+        # Absent rather than None where not needed: the model's modules list only what there is.
+        self._modules.pop(name, None)
+        if child is not None:
+            child.move(self.weight.device)
+            child.train(self.training)
+            self.add_module(name, child)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The convolution of `input`; see the class."""
+        if not (self.training and torch.is_grad_enabled()):
+            return self._convolve(input)
+        children = self._modules
+        if "input_observer" in children:
+            self.input_observer(input)
+        if self.placement == "input":
+            input = self.pruner(input)
+        output = self._convolve(input)
+        if "grad_observer" in children:
+            output = self.grad_observer.gradient(output)
+        if self.placement == "output":
+            output = self.pruner(output)
+        return output
+
+    def _convolve(self, input: Tensor) -> Tensor:
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            padding = (0, 0)
+        if self.training and not torch.compiler.is_compiling():
+            self._remember(input, padding)
+        return ops.conv2d(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+            backend=self.backend,
+        )
+
+    def _remember(self, input: Tensor, padding: str | tuple[int, ...]) -> None:
+        """Notes what stats() needs to ask which backend was chosen."""
+        if isinstance(input.shape, torch.Size):  # not so for the proxy of a symbolic trace
+            nhwc = input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last)
+            nhwc = nhwc and not input.is_contiguous()
+            memory_format = torch.channels_last if nhwc else torch.contiguous_format
+            self.seen = Seen(input.shape, input.dtype, memory_format, padding)
+
+    def extra_repr(self) -> str:
+        """nn.Conv2d's, then the backend and where pruning goes."""
+        return f"{super().extra_repr()}, backend={self.backend}, placement={self.placement}"
+
+
+def one_of(value: Any, known: tuple[str, ...], what: str, where: str) -> str:
+    """`value` when it is one of the known names, else ValueError listing them."""
+    if value not in known:
+        names = ", ".join(known)
+        raise ValueError(
+            f"sparsetrain.{where}: expected {what} to be one of {names}, got {value!r}"
+        )
+    return str(value)

@@ -1,0 +1,215 @@
+"""PruneGrad, an identity whose backward prunes the gradient, and how its state is saved and loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+from collections.abc import Callable
+from numbers import Real
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from . import ops
+
+DEFAULT_RATE = 0.9
+DEFAULT_HISTORY = 4
+
+# Slots of a pruner's state tensor; the FIFO of mean|g| starts at HEADER.
+SEED, OFFSET, PUSHES, THRESHOLD, ABS_SUM, ELEMENTS, NONZEROS_BEFORE, NONZEROS = range(8)
+LAYOUT, SMALLEST, LARGEST, RESUMED = range(8, 12)
+HEADER = 12
+
+_SEEDS = 2**53  # a seed is an exact integer in float64
+_RANK_STRIDE = 0x13198A2E037073  # odd, so that every rank below 2^53 gets its own shift of the seed
+_unnamed = itertools.count()
+
+
+class Target(NamedTuple):
+    """How hard to prune: exactly one of rate and density, and threshold = factor * mean|g|."""
+
+    rate: float | None
+    density: float | None
+    factor: float
+
+
+def target(rate: float | None, density: float | None, where: str) -> Target:
+    """The pruning factor for a rate in [0, 1) or a density in (0, 1]; rate 0.9 when neither is given.
+
+    rate p: for g ~ N(0, s^2), t = s * Phi^-1((1+p)/2) and s = sqrt(pi/2) * mean|g| (ECCV 2020).
+    density d: t = mean|g| / d, since the expected density is at most mean|g| / t for any distribution.
+    Raises TypeError or ValueError, in the name of `where`.
+    """
+    if rate is not None and density is not None:
+        raise ValueError(
+            f"sparsetrain.{where}: expected one of rate and density, "
+            f"got rate {rate!r} and density {density!r}"
+        )
+    if density is not None:
+        if _number(density, "density", "(0, 1]", where) <= 0 or not density <= 1:
+            raise ValueError(
+                f"sparsetrain.{where}: expected density to be in (0, 1], got {density!r}"
+            )
+        return Target(None, float(density), 1 / float(density))
+    rate = DEFAULT_RATE if rate is None else rate
+    if not 0 <= _number(rate, "rate", "[0, 1)", where) < 1:
+        raise ValueError(f"sparsetrain.{where}: expected rate to be in [0, 1), got {rate!r}")
+    # -Phi^-1((1-p)/2) is Phi^-1((1+p)/2), and does not round to Phi^-1(1) for p close to 1.
+    quantile = -NormalDist().inv_cdf((1 - float(rate)) / 2)
+    return Target(float(rate), None, math.sqrt(math.pi / 2) * quantile + 0.0)
+
+
+def _number(value: Any, what: str, interval: str, where: str) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(
+            f"sparsetrain.{where}: expected {what} to be a number in {interval}, got {value!r}"
+        )
+    return float(value)
+
+
+def whole_number(value: Any, what: str, where: str, below: int | None = None) -> int:
+    """`value` when it is an int of at least 0 (and less than `below`), else TypeError or ValueError."""
+    wanted = "an int of at least 0" + (f" and below {below}" if below is not None else "")
+    message = f"sparsetrain.{where}: expected {what} to be {wanted}, got {value!r}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(message)
+    if value < 0 or (below is not None and value >= below):
+        raise ValueError(message)
+    return value
+
+
+def derive_seed(name: str) -> int:
+    """A seed below 2^53 from torch.initial_seed() and a name; consumes no random numbers."""
+    text = f"{torch.initial_seed()} {name}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") % _SEEDS
+
+
+def _initialized() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Rank and world size: the process group's, or what a launcher left in the environment."""
+    if _initialized():
+        return dist.get_rank(), dist.get_world_size()
+    rank, world = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    if rank.isdecimal() and world.isdecimal():
+        return int(rank), int(world)
+    return 0, 1
+
+
+class StateModule(nn.Module):
+    """A module whose only state is one float64 tensor, `state`, kept out of buffers on purpose.
+
+    As a buffer it would enter the state_dict, and DDP would overwrite every rank's with rank 0's.
+    It moves with the module between devices and keeps its dtype and its values whatever is done.
+    """
+
+    state: Tensor
+
+    def __init__(self, slots: int) -> None:
+        super().__init__()
+        self.state = torch.zeros(slots, dtype=torch.float64, device="cpu")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StateModule:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.move(fn(self.state).device)
+        return self
+
+    def move(self, device: torch.device) -> None:
+        """Brings the state to `device`; a state is never meta, its values could not come back."""
+        if device != self.state.device and device.type != "meta":
+            self.state = self.state.to(device)
+
+
+class PruneGrad(StateModule):
+    """An identity whose backward prunes the gradient that flows through it, at random and unbiased.
+
+    An element g with |g| below the threshold t becomes sign(g) t with probability |g|/t and 0
+    otherwise, so that its expectation stays g. The threshold is factor * (mean of mean|g| over the
+    last `history` backward passes); until there are that many, nothing is pruned. With history 0 it
+    is this gradient's own mean, at the cost of a second pass.
+
+    rate: in [0, 1), the fraction of a normally distributed gradient that falls below the threshold
+        (the density that remains is larger: .46 at rate .9). Default 0.9.
+    density: in (0, 1], instead of rate: an upper bound of the expected density that remains.
+    history: int >= 0, the length of the FIFO.
+    seed: int in [0, 2^53); by default from torch.initial_seed() and the number of pruners made before
+        this one, without consuming random numbers. Each distributed rank shifts it by its own amount.
+
+    Input: any floating-point tensor; returned as it is in eval mode, under torch.no_grad(), or when
+    it needs no gradient. `state` is one float64 tensor of 12 + history slots outside the state_dict;
+    pruning_state() saves it. Raises TypeError or ValueError for arguments out of range.
+    """
+
+    def __init__(
+        self,
+        rate: float | None = None,
+        history: int = DEFAULT_HISTORY,
+        *,
+        density: float | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self_target = target(rate, density, "PruneGrad")
+        whole_number(history, "history", "PruneGrad")
+        if seed is None:
+            seed = derive_seed(f"PruneGrad {next(_unnamed)}")
+        super().__init__(HEADER + history)
+        self.state[SEED] = whole_number(seed, "seed", "PruneGrad", _SEEDS)
+        self._target = self_target
+        self.factor = self_target.factor
+        self.rank = 0
+        self._draw_as_rank(rank_and_world()[0])
+
+    @property
+    def rate(self) -> float | None:
+        """The pruning rate in [0, 1), None when a density was given instead."""
+        return self._target.rate
+
+    @property
+    def density(self) -> float | None:
+        """The bound of the expected density, None when a rate was given instead."""
+        return self._target.density
+
+    @property
+    def history(self) -> int:
+        """The length of the FIFO of mean|g|."""
+        return self.state.numel() - HEADER
+
+    def set_rate(self, rate: float | None = None, *, density: float | None = None) -> None:
+        """Prunes to another rate or density from the next backward on; the FIFO holds mean|g|."""
+        self._target = target(rate, density, "PruneGrad.set_rate")
+        self.factor = self._target.factor
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input; its gradient will be pruned."""
+        if not (self.training and torch.is_grad_enabled() and input.requires_grad):
+            return input
+        if input.device != self.state.device:
+            self.move(input.device)
+        if _initialized() and dist.get_rank() != self.rank:
+            self._draw_as_rank(dist.get_rank())
+        return ops.prune_grad(input, self.state, self.factor)
+
+    def _draw_as_rank(self, rank: int) -> None:
+        """Shifts the seed from this pruner's rank to another, modulo 2^53, exactly and invertibly.
+
+        Done late, because a model may be converted before the process group exists, and by tensor
+        arithmetic, because torch.compile has to trace it. s - (2^53 - k) and what remainder adds to
+        it stay in (-2^53, 2^53), where float64 holds every integer.
+        """
+        shift = (rank - self.rank) * _RANK_STRIDE % _SEEDS
+        with torch.no_grad():
+            seed = self.state[SEED]
+            seed.copy_(torch.remainder(seed - float(_SEEDS - shift), float(_SEEDS)))
+        self.rank = rank
+
+    def extra_repr(self) -> str:
+        """Rate or density, and history."""
+        how = f"rate={self.rate}" if self.density is None else f"density={self.density}"
+        return f"{how}, history={self.history}"
