@@ -1,0 +1,372 @@
+"""Laws of PruneGrad: what it does to a gradient, and what its state survives."""
+
+import copy
+import io
+import math
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import sparsetrain
+from sparsetrain import PruneGrad, load_pruning_state, pruning_state, pruning
+
+OUT_OF_RANGE = [
+    (dict(rate=1.0), ValueError, "expected rate to be in [0, 1), got 1.0"),
+    (dict(rate=-0.1), ValueError, "expected rate to be in [0, 1), got -0.1"),
+    (dict(rate=math.nan), ValueError, "expected rate to be in [0, 1), got nan"),
+    (dict(rate="high"), TypeError, "expected rate to be a number in [0, 1), got 'high'"),
+    (dict(rate=True), TypeError, "expected rate to be a number in [0, 1), got True"),
+    (dict(density=0.0), ValueError, "expected density to be in (0, 1], got 0.0"),
+    (dict(density=1.5), ValueError, "expected density to be in (0, 1], got 1.5"),
+    (dict(density=math.nan), ValueError, "expected density to be in (0, 1], got nan"),
+    (dict(density=[0.1]), TypeError, "expected density to be a number in (0, 1], got [0.1]"),
+    (
+        dict(rate=0.5, density=0.5),
+        ValueError,
+        "expected one of rate and density, got rate 0.5 and density 0.5",
+    ),
+    (dict(history=-1), ValueError, "expected history to be an int of at least 0, got -1"),
+    (dict(history=4.0), TypeError, "expected history to be an int of at least 0, got 4.0"),
+    (dict(history=True), TypeError, "expected history to be an int of at least 0, got True"),
+    (
+        dict(seed=2**53),
+        ValueError,
+        "expected seed to be an int of at least 0 and below 9007199254740992, got 9007199254740992",
+    ),
+    (
+        dict(seed=0.5),
+        TypeError,
+        "expected seed to be an int of at least 0 and below 9007199254740992, got 0.5",
+    ),
+]
+
+
+@pytest.mark.parametrize("arguments, kind, sentence", OUT_OF_RANGE)
+def test_arguments_out_of_range_are_one_sentence(arguments, kind, sentence):
+    with pytest.raises(kind) as error:
+        PruneGrad(**arguments)
+    assert str(error.value) == f"sparsetrain.PruneGrad: {sentence}"
+
+
+def test_set_rate_refuses_in_its_own_name_and_changes_nothing():
+    pruner = PruneGrad(0.5)
+    with pytest.raises(ValueError, match=r"^sparsetrain\.PruneGrad\.set_rate: expected rate to be"):
+        pruner.set_rate(2.0)
+    assert (pruner.rate, pruner.density) == (0.5, None)
+    assert pruner.factor == PruneGrad(0.5).factor
+
+
+@pytest.mark.parametrize(
+    "arguments, factor",
+    [
+        (dict(), 1.2533141 * 1.6448536),  # sqrt(pi/2) * Phi^-1(.95), the default rate
+        (dict(rate=0), 0.0),
+        (dict(rate=0.5), 1.2533141 * 0.6744898),
+        (dict(rate=0.99), 1.2533141 * 2.5758293),
+        (dict(density=1), 1.0),
+        (dict(density=0.1), 10.0),
+    ],
+)
+def test_factor_is_the_threshold_in_units_of_the_mean_gradient(arguments, factor):
+    assert PruneGrad(**arguments).factor == pytest.approx(factor, abs=1e-6)
+
+
+def test_factor_grows_with_the_rate_up_to_the_last_float_below_one():
+    rates = [0.0, 0.1, 0.9, 1 - 1e-9, math.nextafter(1.0, 0.0)]
+    factors = [PruneGrad(rate).factor for rate in rates]
+    assert factors == sorted(set(factors)) and math.isfinite(factors[-1])
+    assert math.copysign(1, factors[0]) == 1
+
+
+def backward(pruner, grad):
+    """What `pruner` makes of a gradient."""
+    x = torch.zeros_like(grad, requires_grad=True)
+    pruner(x).backward(grad)
+    return x.grad
+
+
+def gradients(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(4, 3, 8, 8, generator=generator) for _ in range(count)]
+
+
+@pytest.mark.parametrize("history", [0, 1, 3])
+def test_nothing_is_pruned_before_the_history_is_full_then_by_its_mean(history):
+    pruner = PruneGrad(0.9, history)
+    grads = gradients(6)
+    for i, grad in enumerate(grads):
+        pruned = backward(pruner, grad)
+        means = [g.abs().mean().item() for g in (grads[i - history : i] if history else [grad])]
+        if i < history:
+            assert torch.equal(pruned, grad)
+            continue
+        threshold = pruner.factor * sum(means) / len(means)
+        assert pruner.state[pruning.THRESHOLD].item() == pytest.approx(threshold, rel=1e-6)
+        large = grad.abs() >= threshold * (1 + 1e-6)
+        assert torch.equal(pruned[large], grad[large])
+        small = pruned[~large].double().abs()
+        assert ((small == 0) | ((small - threshold).abs() < 1e-6 * threshold)).all()
+        assert 0 < (pruned == 0).double().mean() < 0.9
+
+
+def test_rate_zero_prunes_nothing_ever():
+    pruner = PruneGrad(0.0, history=1)
+    for grad in gradients(3):
+        assert torch.equal(backward(pruner, grad), grad)
+
+
+def test_a_density_bounds_the_expected_density():
+    pruner = PruneGrad(density=0.1, history=0, seed=1)
+    pruned = backward(pruner, torch.randn(100_000, generator=torch.Generator().manual_seed(1)))
+    density = (pruned != 0).double().mean().item()
+    assert density <= 0.1 + 4 * math.sqrt(0.1 * 0.9 / 100_000)  # 4 standard errors
+
+
+def test_a_changed_rate_acts_in_the_next_backward():
+    pruner = PruneGrad(0.5, history=2)
+    for grad in gradients(3):
+        backward(pruner, grad)
+    mean = pruner.state[pruning.HEADER :].mean().item()
+    pruner.set_rate(density=0.25)
+    assert (pruner.rate, pruner.density) == (None, 0.25)
+    backward(pruner, gradients(1)[0])
+    assert pruner.state[pruning.THRESHOLD].item() == pytest.approx(4 * mean, rel=1e-6)
+
+
+def test_each_backward_draws_its_own_numbers():
+    pruner = PruneGrad(0.9, history=0, seed=1)
+    grad = gradients(1)[0]
+    assert not torch.equal(backward(pruner, grad), backward(pruner, grad))
+
+
+def test_without_a_gradient_to_prune_the_input_itself_comes_back():
+    pruner = PruneGrad()
+    x = torch.randn(3, requires_grad=True)
+    with torch.no_grad():
+        assert pruner(x) is x
+    assert pruner(x.detach()) is not None and pruner(y := x.detach()) is y
+    assert pruner.eval()(x) is x
+    assert pruner.state[pruning.PUSHES] == 0
+
+
+def test_the_state_is_neither_parameter_nor_buffer():
+    pruner = PruneGrad(history=2)
+    assert pruner.state.shape == (14,)
+    assert not list(pruner.parameters()) and not list(pruner.buffers()) and not pruner.state_dict()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.half(),
+        lambda m: m.double(),
+        lambda m: m.to(torch.bfloat16),
+        lambda m: m.float(),
+        lambda m: m.to("meta"),
+        lambda m: m.to("meta").to_empty(device="cpu"),
+        lambda m: m.share_memory(),
+    ],
+)
+def test_the_state_keeps_dtype_and_values_whatever_is_done_to_the_module(change):
+    model = nn.Sequential(PruneGrad(seed=2**53 - 1))
+    backward(model[0], gradients(1)[0])
+    before = model[0].state.clone()
+    change(model)
+    assert model[0].state.dtype == torch.float64 and torch.equal(model[0].state, before)
+
+
+def test_a_pruner_made_under_a_device_context_has_real_values():
+    with torch.device("meta"):
+        assert PruneGrad(seed=3).state[pruning.SEED].item() == 3
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_goes_on_alike_and_apart(copied):
+    pruner = PruneGrad(0.7, history=1)
+    first, second = gradients(2)
+    backward(pruner, first)
+    twin = copied(pruner)
+    assert (twin.rate, twin.history, twin.factor) == (0.7, 1, pruner.factor)
+    assert torch.equal(backward(pruner, second), backward(twin, second))
+    backward(pruner, second)
+    assert not torch.equal(pruner.state, twin.state)
+
+
+def test_default_seeds_differ_and_leave_the_random_stream_alone():
+    before = torch.get_rng_state()
+    seeds = [PruneGrad().state[pruning.SEED].item() for _ in range(20)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(set(seeds)) == 20
+    assert all(0 <= seed < 2**53 and seed == int(seed) for seed in seeds)
+
+
+def test_derived_seeds_follow_the_global_seed_and_the_name():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        one = pruning.derive_seed("a"), pruning.derive_seed("b")
+        torch.rand(5)
+        assert one == (pruning.derive_seed("a"), pruning.derive_seed("b"))
+        torch.manual_seed(2)
+        assert len({*one, pruning.derive_seed("a")}) == 3
+
+
+def seed_as(monkeypatch, rank, seed=5):
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", "64")
+    return PruneGrad(seed=seed).state[pruning.SEED].item()
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**53 - 1])
+def test_each_rank_has_its_own_seed(monkeypatch, seed):
+    seeds = [seed_as(monkeypatch, rank, seed) for rank in range(64)]
+    assert seeds[0] == seed and len(set(seeds)) == 64
+    assert all(0 <= s < 2**53 and s == int(s) for s in seeds)
+
+
+def test_the_rank_may_become_known_after_construction(monkeypatch):
+    known_early = seed_as(monkeypatch, 7)
+    monkeypatch.delenv("RANK")
+    pruner = PruneGrad(seed=5)
+    assert pruner.state[pruning.SEED] == 5
+    monkeypatch.setattr(pruning.dist, "is_initialized", lambda: True)
+    for rank, seed in ((7, known_early), (0, 5), (7, known_early)):
+        monkeypatch.setattr(pruning.dist, "get_rank", lambda rank=rank: rank)
+        backward(pruner, gradients(1)[0])
+        assert pruner.state[pruning.SEED] == seed
+
+
+def test_repr_says_what_was_asked_for():
+    assert repr(PruneGrad()) == "PruneGrad(rate=0.9, history=4)"
+    assert repr(PruneGrad(density=0.1, history=0)) == "PruneGrad(density=0.1, history=0)"
+
+
+def pruned_model(history=2):
+    """Two pruners under names of their own."""
+    return nn.Sequential(PruneGrad(0.9, history, seed=1), nn.Tanh(), PruneGrad(0.8, history, seed=2))
+
+
+def step(model, seed, batch=4):
+    x = torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+    model(x).square().sum().backward()
+    return x.grad
+
+
+def test_resumption_is_bit_exact():
+    model, resumed = pruned_model(), pruned_model()
+    for i in range(3):
+        step(model, i)
+    file = io.BytesIO()
+    torch.save(pruning_state(model), file)
+    file.seek(0)
+    load_pruning_state(resumed, torch.load(file, weights_only=True))
+    for i in range(3, 7):
+        assert torch.equal(step(model, i), step(resumed, i))
+    assert torch.equal(model[0].state, resumed[0].state)
+
+
+def test_a_pruning_state_is_a_copy_on_the_cpu():
+    model = pruned_model()
+    state = pruning_state(model)
+    assert set(state) == {"version", "world_size", "rank", "pruners"}
+    assert (state["version"], state["world_size"], state["rank"]) == (1, 1, 0)
+    assert list(state["pruners"]) == ["0", "2"]
+    before = state["pruners"]["0"].clone()
+    step(model, 0)
+    assert torch.equal(state["pruners"]["0"], before)
+
+
+def test_loading_is_in_place():
+    model = pruned_model()
+    tensor = model[0].state
+    load_pruning_state(model, pruning_state(pruned_model()))
+    assert model[0].state is tensor
+
+
+def test_a_state_saved_before_the_first_step_resumes():
+    model = pruned_model()
+    load_pruning_state(model, pruning_state(pruned_model()))
+    assert torch.equal(step(model, 0), step(pruned_model(), 0))
+
+
+def used_state(**changes):
+    model = pruned_model()
+    for i in range(3):
+        step(model, i)
+    return {**pruning_state(model), **changes}
+
+
+def refused(state, kind=ValueError, model=None, **options):
+    """The sentence with which `state` is refused; the model stays as it was."""
+    model = model or pruned_model()
+    before = copy.deepcopy([m.state for m in model.modules() if isinstance(m, PruneGrad)])
+    with pytest.raises(kind) as error:
+        load_pruning_state(model, state, **options)
+    after = [m.state for m in model.modules() if isinstance(m, PruneGrad)]
+    assert all(map(torch.equal, before, after))
+    assert str(error.value).startswith("sparsetrain.load_pruning_state: expected ")
+    return str(error.value).removeprefix("sparsetrain.load_pruning_state: ")
+
+
+def test_another_version_is_refused():
+    assert refused(used_state(version=2)) == "expected the state's version to be 1, got 2"
+
+
+def test_what_is_no_state_is_refused():
+    sentence = "expected state to be a dict with the keys version, world_size, rank, pruners, got "
+    assert refused([1], TypeError) == sentence + "list"
+    assert refused({"version": 1}, TypeError) == sentence + "version"
+
+
+def test_other_pruners_are_refused():
+    state = used_state()
+    state["pruners"]["3"] = state["pruners"].pop("2")
+    assert refused(state, strict=False) == (
+        "expected the state's pruners to be the model's 2, got 2 missing and 3 unexpected. "
+        "Convert the model with the arguments it was trained with"
+    )
+
+
+def test_many_other_pruners_are_counted():
+    model = nn.Sequential(*(PruneGrad() for _ in range(5)))
+    assert "got 0, 1, 2 and 2 more missing and none unexpected" in refused(
+        used_state(pruners={}), model=model
+    )
+
+
+def test_another_history_is_refused():
+    sentence = refused(used_state(), model=pruned_model(history=3), strict=False)
+    assert sentence == "expected the history of '0' to be 3, got 2"
+
+
+def test_a_damaged_tensor_is_refused():
+    state = used_state()
+    state["pruners"]["0"] = state["pruners"]["0"].float()
+    sentence = "expected the state of '0' to be a float64 vector, got "
+    assert refused(state, TypeError) == sentence + "torch.float32 of rank 1"
+    state["pruners"]["0"] = 3
+    assert refused(state, TypeError) == sentence + "3"
+
+
+@pytest.mark.parametrize("what, wanted", [("world_size", 1), ("rank", 0)])
+def test_another_world_size_or_rank_is_refused_unless_told_otherwise(what, wanted):
+    state = used_state(**{what: 3})
+    assert refused(state) == (
+        f"expected the state's {what.replace('_', ' ')} to be {wanted}, got 3. "
+        "Save and load one state per rank, or pass strict=False to resume with other masks"
+    )
+    load_pruning_state(pruned_model(), state, strict=False)
+
+
+def test_another_batch_size_is_refused_by_the_next_backward_unless_told_otherwise():
+    model = pruned_model()
+    load_pruning_state(model, used_state())
+    with pytest.raises(Exception, match=r"sparsetrain::prune_step: expected"):
+        step(model, 3, batch=5)
+    load_pruning_state(model, used_state(), strict=False)
+    step(model, 3, batch=5)
+
+
+def test_public_names():
+    assert sparsetrain.PruneGrad is PruneGrad
