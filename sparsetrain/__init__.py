@@ -10,6 +10,24 @@ except ImportError as error:
         "Build it with `make build` or `pip install --no-build-isolation .`"
     ) from error
 
+from sparsetrain.conversion import convert, revert, set_rate
+from sparsetrain.inspection import describe, stats
+from sparsetrain.nn import SparseConv2d
 from sparsetrain.ops import conv2d, explain, prune
+from sparsetrain.pruning import PruneGrad
+from sparsetrain.resumption import load_pruning_state, pruning_state
 
-__all__ = ["conv2d", "explain", "prune"]
+__all__ = [
+    "PruneGrad",
+    "SparseConv2d",
+    "conv2d",
+    "convert",
+    "describe",
+    "explain",
+    "load_pruning_state",
+    "prune",
+    "pruning_state",
+    "revert",
+    "set_rate",
+    "stats",
+]

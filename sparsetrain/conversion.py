@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
-from . import ops
-from .nn import PLACEMENTS, SparseConv2d, one_of
-from .placement import Decision, decide
-from .pruning import DEFAULT_HISTORY, PruneGrad, derive_seed, target, whole_number
+from sparsetrain import ops
+from sparsetrain.nn import PLACEMENTS, SparseConv2d, one_of
+from sparsetrain.placement import Decision, decide
+from sparsetrain.pruning import DEFAULT_HISTORY, PruneGrad, derive_seed, target, whole_number
 
 _OVERRIDE_KEYS = ("rate", "density", "placement", "backend")
 _ATTRIBUTES = ("backend", "placement", "rule", "seen")
@@ -41,10 +41,10 @@ def convert(
 ) -> M:
     """Turns every nn.Conv2d of `model` into a SparseConv2d, in place, and returns `model`.
 
-    The modules stay the same objects with the same Parameters, hooks and state_dict keys, so that an
-    optimizer, DDP or a second name of a shared module still hold what they held. Subclasses of
-    nn.Conv2d, lazy and parametrized ones are left alone; describe() names them. Where each pruner goes
-    is decided from the model's structure.
+    The modules stay the same objects with the same Parameters, hooks and state_dict keys, so that
+    an optimizer, DDP or a second name of a shared module still hold what they held. Subclasses of
+    nn.Conv2d, lazy and parametrized ones are left alone; describe() names them. Where each pruner
+    goes is decided from the model's structure.
 
     rate, density, history, backend, measure_every: as for SparseConv2d.
     overrides: {name, or fnmatch pattern: {"rate" or "density", "placement", "backend"}} for single
@@ -52,8 +52,8 @@ def convert(
 
     Converting again ends where converting once with the last arguments would, except that a pruner
     that stays where it is, with the same history, goes on with its randomness and thresholds.
-    Raises TypeError or ValueError, with the model untouched, for arguments out of range, an override
-    that matches nothing, or a model without an nn.Conv2d.
+    Raises TypeError or ValueError, with the model untouched, for arguments out of range, an
+    override that matches nothing, or a model without an nn.Conv2d.
     """
     target(rate, density, "convert")
     whole_number(history, "history", "convert")

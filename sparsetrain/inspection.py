@@ -9,10 +9,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import is_parametrized
 
-from . import ops
-from .conversion import expect_module
-from .nn import SparseConv2d
-from .pruning import ELEMENTS, NONZEROS, NONZEROS_BEFORE, PUSHES, THRESHOLD
+from sparsetrain import ops
+from sparsetrain.conversion import expect_module
+from sparsetrain.nn import SparseConv2d
+from sparsetrain.pruning import ELEMENTS, NONZEROS, NONZEROS_BEFORE, PUSHES, THRESHOLD
 
 
 class LayerDescription(NamedTuple):
@@ -40,10 +40,10 @@ class Descriptions(list[LayerDescription]):
 class LayerStats(NamedTuple):
     """What one SparseConv2d measured last; None where it measured nothing.
 
-    Densities are nonzeros / elements. grad_density is that of the output's gradient as both backward
-    convolutions are given it, grad_density_before what it was before this layer's own pruner: the same
-    unless that prunes the output's gradient. pruned_density_before and pruned_density belong to the
-    gradient that the pruner acts on, the output's or the input's.
+    Densities are nonzeros / elements. grad_density is that of the output's gradient as both
+    backward convolutions are given it, grad_density_before what it was before this layer's own
+    pruner: the same unless that prunes the output's gradient. pruned_density_before and
+    pruned_density belong to the gradient that the pruner acts on, the output's or the input's.
     forward, grad_input, grad_weight: the backend of each pass, for these densities.
     """
 
@@ -75,9 +75,10 @@ def describe(model: nn.Module) -> Descriptions:
 def stats(model: nn.Module) -> dict[str, LayerStats]:
     """What every SparseConv2d of `model` measured last, by its first name in the model.
 
-    Reads the states here, and waits for the device here and in no training step. Densities of x, and
-    of a gradient without a pruner, need measure_every > 0; the backends need one training step
-    outside torch.compile, which tells the shape. Raises ValueError for a model without SparseConv2d.
+    Reads the states here, and waits for the device here and in no training step. Densities of x,
+    and of a gradient without a pruner, need measure_every > 0; the backends need one training step
+    outside torch.compile, which tells the shape. Raises TypeError for what is no nn.Module and
+    ValueError for a model without SparseConv2d.
     """
     expect_module(model, "stats")
     measured = {

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import ops
-from .pruning import DEFAULT_HISTORY, PruneGrad, StateModule, whole_number
+from sparsetrain import ops
+from sparsetrain.pruning import DEFAULT_HISTORY, PruneGrad, StateModule, whole_number
 
 PLACEMENTS = ("output", "input", "none")
 
@@ -63,8 +63,8 @@ class SparseConv2d(nn.Conv2d):
     backend: "auto" (the faster one, by sparsetrain.explain), "sparse" or "dense".
     rate, density, history, seed: as for PruneGrad.
     placement: prune the gradient of this convolution's "output" or "input", or "none".
-    measure_every: n > 0 counts the nonzeros of x, and of the output's gradient unless the pruner does
-        it anyway, in every n-th training step, without a host synchronisation; 0 never does.
+    measure_every: n > 0 counts the nonzeros of x, and of the output's gradient unless the pruner
+        does it anyway, in every n-th training step, without a host synchronisation; 0 never does.
 
     Input [N, C, H, W] or [C, H, W]. In eval mode and under torch.no_grad() it only convolves.
     Raises TypeError or ValueError for arguments out of range.
@@ -166,7 +166,8 @@ class SparseConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         """nn.Conv2d's, then the backend and where pruning goes."""
-        return f"{super().extra_repr()}, backend={self.backend}, placement={self.placement}"
+        conv: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{conv}, backend={self.backend}, placement={self.placement}"
 
 
 def one_of(value: Any, known: tuple[str, ...], what: str, where: str) -> str:

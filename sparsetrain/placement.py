@@ -1,4 +1,4 @@
-"""Where pruning goes: reads a model's structure and decides, for every convolution, which gradient."""
+"""Where pruning goes: reads a model's structure and decides on a gradient per convolution."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from torch import fx, nn
 
-from .pruning import StateModule
-from .roles import NORM_MODULES, RELU_MODULES, guessed_role, node_role
+from sparsetrain.pruning import StateModule
+from sparsetrain.roles import NORM_MODULES, RELU_MODULES, guessed_role, node_role
 
 
 class Decision(NamedTuple):
@@ -32,9 +32,9 @@ class _Tracer(fx.Tracer):
 def decide(model: nn.Module) -> dict[str, Decision]:
     """A decision for every nn.Conv2d of `model`, subclasses included, by its first name.
 
-    The model is traced with torch.fx as it trains; where that fails, or a convolution is not reached,
-    the order in which modules were registered stands in for the order of execution, and the rule says
-    so. Neither parameters, modes nor attributes of the model change.
+    The model is traced with torch.fx as it trains; where that fails, or a convolution is not
+    reached, the order in which modules were registered stands in for the order of execution, and
+    the rule says so. Neither parameters, modes nor attributes of the model change.
     """
     convs = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     if "" in convs:
@@ -43,7 +43,7 @@ def decide(model: nn.Module) -> dict[str, Decision]:
     try:
         with _as_in_training(model):
             graph = _Tracer().trace(model)
-    except Exception as error:  # noqa: BLE001 - whatever the model's own forward raises when it meets a proxy
+    except Exception as error:  # whatever the model's own forward raises when it meets a proxy
         why = f"registration order, as torch.fx cannot trace the model ({_first_line(error)})"
     else:
         why = "registration order, as the traced model does not call it"
@@ -114,7 +114,7 @@ def _behind(modules: dict[str, nn.Module], conv: fx.Node, first: bool) -> Decisi
 
 
 def _judge(found: list[tuple[str, str]], first: bool) -> Decision:
-    """One dense summand makes the gradient dense, so a ReLU decides only when nothing else is found."""
+    """One dense summand makes the gradient dense: a ReLU decides when nothing else is found."""
     for role in ("norm", "other"):
         for name in (name for r, name in found if r == role):
             return Decision("output", f"next is {name}")

@@ -1,4 +1,4 @@
-"""PruneGrad, an identity whose backward prunes the gradient, and how its state is saved and loaded."""
+"""PruneGrad: an identity whose backward prunes the gradient with the threshold it predicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from . import ops
+from sparsetrain import ops
 
 DEFAULT_RATE = 0.9
 DEFAULT_HISTORY = 4
@@ -39,10 +39,11 @@ class Target(NamedTuple):
 
 
 def target(rate: float | None, density: float | None, where: str) -> Target:
-    """The pruning factor for a rate in [0, 1) or a density in (0, 1]; rate 0.9 when neither is given.
+    """The factor for a rate in [0, 1) or a density in (0, 1]; rate 0.9 when neither is given.
 
     rate p: for g ~ N(0, s^2), t = s * Phi^-1((1+p)/2) and s = sqrt(pi/2) * mean|g| (ECCV 2020).
-    density d: t = mean|g| / d, since the expected density is at most mean|g| / t for any distribution.
+    density d: t = mean|g| / d, as the expected density is at most mean|g| / t, however g is
+    distributed.
     Raises TypeError or ValueError, in the name of `where`.
     """
     if rate is not None and density is not None:
@@ -73,7 +74,7 @@ def _number(value: Any, what: str, interval: str, where: str) -> float:
 
 
 def whole_number(value: Any, what: str, where: str, below: int | None = None) -> int:
-    """`value` when it is an int of at least 0 (and less than `below`), else TypeError or ValueError."""
+    """`value` when it is an int in [0, below), else TypeError or ValueError."""
     wanted = "an int of at least 0" + (f" and below {below}" if below is not None else "")
     message = f"sparsetrain.{where}: expected {what} to be {wanted}, got {value!r}"
     if not isinstance(value, int) or isinstance(value, bool):
@@ -139,12 +140,13 @@ class PruneGrad(StateModule):
         (the density that remains is larger: .46 at rate .9). Default 0.9.
     density: in (0, 1], instead of rate: an upper bound of the expected density that remains.
     history: int >= 0, the length of the FIFO.
-    seed: int in [0, 2^53); by default from torch.initial_seed() and the number of pruners made before
-        this one, without consuming random numbers. Each distributed rank shifts it by its own amount.
+    seed: int in [0, 2^53); by default from torch.initial_seed() and the number of pruners made
+        before this one, without consuming random numbers. Each distributed rank shifts it by an
+        amount of its own.
 
     Input: any floating-point tensor; returned as it is in eval mode, under torch.no_grad(), or when
-    it needs no gradient. `state` is one float64 tensor of 12 + history slots outside the state_dict;
-    pruning_state() saves it. Raises TypeError or ValueError for arguments out of range.
+    it needs no gradient. `state` is one float64 tensor of 12 + history slots outside the
+    state_dict; pruning_state() saves it. Raises TypeError or ValueError for arguments out of range.
     """
 
     def __init__(

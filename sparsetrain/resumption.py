@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .pruning import HEADER, LAYOUT, RESUMED, PruneGrad, rank_and_world
+from sparsetrain.pruning import HEADER, LAYOUT, RESUMED, PruneGrad, rank_and_world
 
 VERSION = 1
 _KEYS = ("version", "world_size", "rank", "pruners")
@@ -16,8 +16,8 @@ _KEYS = ("version", "world_size", "rank", "pruners")
 def pruning_state(model: nn.Module) -> dict[str, Any]:
     """What a checkpoint must hold, beside the state_dict, to resume pruning bit for bit.
 
-    Returns {"version": 1, "world_size": int, "rank": int, "pruners": {module name: float64 tensor of
-    12 + history values}}, copied to the CPU; torch.load(weights_only=True) accepts it. Under
+    Returns {"version": 1, "world_size": int, "rank": int, "pruners": {module name: float64 tensor
+    of 12 + history values}}, copied to the CPU; torch.load(weights_only=True) accepts it. Under
     torch.distributed every rank has a state of its own: save one per rank.
     """
     rank, world_size = rank_and_world()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from .pruning import StateModule
+from sparsetrain.pruning import StateModule
 
-# Activations with derivative 0 over much of what a convolution yields, so that they hand back a sparse
-# gradient. Not so LeakyReLU, GELU or SiLU, nor Hardswish and Hardsigmoid, which are flat beyond 3 only.
+# Activations with derivative 0 over much of what a convolution yields, so that they hand back a
+# sparse gradient. Not so LeakyReLU, GELU or SiLU, nor Hardswish and Hardsigmoid, which are flat
+# beyond 3 only.
 RELU_MODULES = (
     nn.ReLU,
     nn.ReLU6,
@@ -48,9 +49,10 @@ _NAMES = {
         cat concat concatenate stack chunk split tensor_split unbind getitem narrow
         flatten unflatten reshape view permute transpose movedim unsqueeze squeeze expand roll
         contiguous clone to type float half bfloat16 double
-        dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout stochastic_depth drop_path
-        max_pool2d avg_pool2d adaptive_max_pool2d adaptive_avg_pool2d lp_pool2d fractional_max_pool2d
-        mean pad interpolate upsample channel_shuffle native_channel_shuffle
+        dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout
+        stochastic_depth drop_path max_pool2d avg_pool2d adaptive_max_pool2d adaptive_avg_pool2d
+        lp_pool2d fractional_max_pool2d mean
+        pad interpolate upsample channel_shuffle native_channel_shuffle
         pixel_shuffle pixel_unshuffle""",
     # Uses that carry no gradient back.
     "dead": """
@@ -83,6 +85,6 @@ def module_role(module: nn.Module) -> tuple[str, str]:
 
 
 def guessed_role(module: nn.Module) -> tuple[str, str]:
-    """The same where a model cannot be traced: of a class of the user's own only the name is known."""
+    """The same where nothing can be traced: of a user's own class only the name is known."""
     role, name = module_role(module)
     return ("norm", name) if role == "other" and "norm" in name.lower() else (role, name)

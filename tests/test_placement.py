@@ -40,17 +40,31 @@ NORMS = [
     nn.LayerNorm(8),
     nn.LocalResponseNorm(2),
 ]
-DENSE = [nn.LeakyReLU(), nn.GELU(), nn.SiLU(), nn.Hardswish(), nn.Hardsigmoid(), nn.Sigmoid(), nn.ELU()]
+DENSE = [
+    nn.LeakyReLU(),
+    nn.GELU(),
+    nn.SiLU(),
+    nn.Hardswish(),
+    nn.Hardsigmoid(),
+    nn.Sigmoid(),
+    nn.ELU(),
+]
 
 
 @pytest.mark.parametrize("module", RELUS, ids=lambda m: type(m).__name__)
 def test_before_a_relu_the_input(module):
-    assert decided(lambda s, x, y: s.m(y), m=module) == ("input", f"next is {type(module).__name__}")
+    assert decided(lambda s, x, y: s.m(y), m=module) == (
+        "input",
+        f"next is {type(module).__name__}",
+    )
 
 
 @pytest.mark.parametrize("module", NORMS + DENSE, ids=lambda m: type(m).__name__)
 def test_before_a_norm_or_a_smooth_activation_the_output(module):
-    assert decided(lambda s, x, y: s.m(y), m=module) == ("output", f"next is {type(module).__name__}")
+    assert decided(lambda s, x, y: s.m(y), m=module) == (
+        "output",
+        f"next is {type(module).__name__}",
+    )
 
 
 FUNCTIONS = [
@@ -58,12 +72,12 @@ FUNCTIONS = [
     (torch.relu, "input", "relu"),
     (lambda y: y.relu_(), "input", "relu_"),
     (lambda y: y.relu(), "input", "relu"),
-    (lambda y: F.relu6(y), "input", "relu6"),
+    (F.relu6, "input", "relu6"),
     (lambda y: y.clamp(min=0), "input", "clamp"),
     (lambda y: F.batch_norm(y, None, None, training=True), "output", "batch_norm"),
     (lambda y: F.group_norm(y, 2), "output", "group_norm"),
     (lambda y: F.layer_norm(y, [8]), "output", "layer_norm"),
-    (lambda y: F.instance_norm(y), "output", "instance_norm"),
+    (F.instance_norm, "output", "instance_norm"),
     (F.gelu, "output", "gelu"),
     (lambda y: y.exp(), "output", "exp"),
     (lambda y: y, "output", "the model's output"),
@@ -244,7 +258,9 @@ def test_registration_order_stands_in_for_a_trace_and_says_so():
 
 
 def test_a_convolution_that_is_never_called_goes_by_registration_order():
-    model = Net(lambda s, x, y: F.relu(y), spare=nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)))
+    model = Net(
+        lambda s, x, y: F.relu(y), spare=nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
+    )
     decisions = decide(model)
     assert decisions["c"] == ("input", "next is relu")
     assert decisions["spare.0"] == (
@@ -287,7 +303,10 @@ BY_HAND = {
     "vgg11": {("none", "first convolution, next is ReLU"): 1, ("input", "next is ReLU"): 7},
     "alexnet": {("none", "first convolution, next is ReLU"): 1, ("input", "next is ReLU"): 4},
     # Stem, 8 fire modules of 3, classifier.
-    "squeezenet1_1": {("none", "first convolution, next is ReLU"): 1, ("input", "next is ReLU"): 25},
+    "squeezenet1_1": {
+        ("none", "first convolution, next is ReLU"): 1,
+        ("input", "next is ReLU"): 25,
+    },
     # 17 blocks with one depthwise each; the first block does not expand; stem and head.
     "mobilenet_v2": {("output", "next is BatchNorm2d"): 35, ("none", "depthwise"): 17},
     # Pre-activation: the second convolution of a layer reaches a norm through concatenation.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import sparsetrain
-from sparsetrain import PruneGrad, load_pruning_state, pruning_state, pruning
+from sparsetrain import PruneGrad, load_pruning_state, pruning, pruning_state
 
 OUT_OF_RANGE = [
     (dict(rate=1.0), ValueError, "expected rate to be in [0, 1), got 1.0"),
@@ -244,11 +244,15 @@ def test_repr_says_what_was_asked_for():
 
 def pruned_model(history=2):
     """Two pruners under names of their own."""
-    return nn.Sequential(PruneGrad(0.9, history, seed=1), nn.Tanh(), PruneGrad(0.8, history, seed=2))
+    return nn.Sequential(
+        PruneGrad(0.9, history, seed=1), nn.Tanh(), PruneGrad(0.8, history, seed=2)
+    )
 
 
 def step(model, seed, batch=4):
-    x = torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+    x = torch.randn(
+        batch, 3, 8, 8, generator=torch.Generator().manual_seed(seed), requires_grad=True
+    )
     model(x).square().sum().backward()
     return x.grad
 
