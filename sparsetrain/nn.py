@@ -158,11 +158,10 @@ class SparseConv2d(nn.Conv2d):
 
     def _remember(self, input: Tensor, padding: str | tuple[int, ...]) -> None:
         """Notes what stats() needs to ask which backend was chosen."""
-        if isinstance(input.shape, torch.Size):  # not so for the proxy of a symbolic trace
-            nhwc = input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last)
-            nhwc = nhwc and not input.is_contiguous()
-            memory_format = torch.channels_last if nhwc else torch.contiguous_format
-            self.seen = Seen(input.shape, input.dtype, memory_format, padding)
+        nhwc = input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last)
+        nhwc = nhwc and not input.is_contiguous()
+        memory_format = torch.channels_last if nhwc else torch.contiguous_format
+        self.seen = Seen(input.shape, input.dtype, memory_format, padding)
 
     def extra_repr(self) -> str:
         """nn.Conv2d's, then the backend and where pruning goes."""
