@@ -160,13 +160,14 @@ at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state, double fa
 
 // The state rides in saved_data, not in save_for_backward: prune_step changes it between two
 // backward passes through one forward, which is legal and must not be taken for a stale saved
-// tensor.
+// tensor. An identity returns input.detach(): the same storage and version counter, but no view of
+// the input, which an activation behind it could not change in place.
 struct PruneGrad : Function<PruneGrad> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& state,
                             double factor) {
     ctx->saved_data["state"] = state;
     ctx->saved_data["factor"] = factor;
-    return input;
+    return input.detach();
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     return {ops::prune_step(grads[0], ctx->saved_data["state"].toTensor(),
@@ -181,7 +182,7 @@ struct ObserveGrad : Function<ObserveGrad> {
                             int64_t every) {
     ctx->saved_data["state"] = state;
     ctx->saved_data["every"] = every;
-    return input;
+    return input.detach();
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     ops::observe(grads[0], ctx->saved_data["state"].toTensor(), ctx->saved_data["every"].toInt());

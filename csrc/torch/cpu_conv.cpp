@@ -211,17 +211,23 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
   if (sparse_input || sparse_weight) {
     std::tie(dx, dw) = backward_sparse(g, dy, x, w, sparse_input, sparse_weight);
   }
-  if ((output_mask[0] && !sparse_input) || (output_mask[1] && !sparse_weight)) {
+  const bool dense_input = output_mask[0] && !sparse_input;
+  const bool dense_weight = output_mask[1] && !sparse_weight;
+  // ATen's own sum where ATen runs, so that backend "dense" is torch's convolution to the last bit.
+  const bool dense_bias = output_mask[2] && !sparse_input && !sparse_weight;
+  if (dense_input || dense_weight || dense_bias) {
     if (aten_needs_contiguous(g)) {
       dy = dy.contiguous(), x = x.contiguous(), w = w.contiguous();
     }
-    auto [dense_dx, dense_dw, unused] = at::convolution_backward(
-        dy, x, w, std::nullopt, stride, padding, dilation, false, {0, 0}, groups,
-        {output_mask[0] && !sparse_input, output_mask[1] && !sparse_weight, false});
-    if (output_mask[0] && !sparse_input) dx = dense_dx;
-    if (output_mask[1] && !sparse_weight) dw = dense_dw;
+    const std::array<bool, 3> mask{dense_input, dense_weight, dense_bias};
+    auto [dense_dx, dense_dw, dense_db] =
+        at::convolution_backward(dy, x, w, at::IntArrayRef({g.shape.K}), stride, padding, dilation,
+                                 false, {0, 0}, groups, mask);
+    if (dense_input) dx = dense_dx;
+    if (dense_weight) dw = dense_dw;
+    if (dense_bias) db = dense_db;
   }
-  if (output_mask[2]) db = dy.sum({0, 2, 3});
+  if (output_mask[2] && !dense_bias) db = dy.sum({0, 2, 3});
   const auto none = [&] { return at::empty({0}, weight.options()); };
   if (dx.defined()) dx = input.dim() == 3 ? dx.squeeze(0).contiguous() : dx.contiguous(format);
   if (dw.defined()) dw = dw.contiguous(format);
