@@ -145,8 +145,10 @@ class PruneGrad(StateModule):
         amount of its own.
 
     Input: any floating-point tensor; returned as it is in eval mode, under torch.no_grad(), or when
-    it needs no gradient. `state` is one float64 tensor of 12 + history slots outside the
-    state_dict; pruning_state() saves it. Raises TypeError or ValueError for arguments out of range.
+    it needs no gradient. The result shares the input's memory, so an activation may work in place
+    on it; autograd does not see that in the input, which must then not be used again. `state` is
+    one float64 tensor of 12 + history slots outside the state_dict; pruning_state() saves it.
+    Raises TypeError or ValueError for arguments out of range.
     """
 
     def __init__(

@@ -161,7 +161,7 @@ def test_each_placement_prunes_its_gradient_and_no_other(placement):
     plain(x).backward(dy)
     assert torch.equal(grads[0], x.grad) == (placement == "none")
     assert torch.equal(grads[1], plain.weight.grad) == (placement != "output")
-    assert (grads[0] == 0).any() == (placement == "input")
+    assert (density(grads[0]) < 0.7) == (placement == "input")
 
 
 def test_eval_and_no_grad_touch_no_state():
@@ -174,6 +174,18 @@ def test_eval_and_no_grad_touch_no_state():
     model(x.requires_grad_()).sum().backward()
     assert same(states, [m.state for m in model.modules() if hasattr(m, "state")])
     assert torch.equal(model(x), revert(model)(x))
+
+
+@pytest.mark.parametrize("placement", ["output", "input", "none"])
+def test_an_activation_may_work_in_place_behind_the_module(placement):
+    conv = SparseConv2d(4, 4, 3, placement=placement, history=9, measure_every=1)
+    x = torch.randn(2, 4, 6, 6)
+    grads = []
+    for inplace in (False, True):
+        conv.zero_grad()
+        nn.LeakyReLU(0.1, inplace)(conv(x.clone().requires_grad_())).square().sum().backward()
+        grads.append([p.grad.clone() for p in conv.parameters()])
+    assert same(*grads)
 
 
 # Conversion.
@@ -621,15 +633,12 @@ def test_casting_and_moving_keep_the_state():
 
 FAMILIES = {
     "resnet18": 32,
-    "vgg11_bn": 32,
     "alexnet": 64,
     "squeezenet1_1": 32,
     "mobilenet_v2": 32,
-    "mobilenet_v3_small": 32,
     "densenet121": 32,
     "shufflenet_v2_x0_5": 32,
     "efficientnet_b0": 32,
-    "regnet_y_400mf": 32,
     "googlenet": 32,
 }
 
