@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsetrain.pruning import HEADER, LAYOUT, RESUMED, PruneGrad, rank_and_world
+from sparsetrain.pruning import HEADER, RESUMED, PruneGrad, rank_and_world
 
 VERSION = 1
 _KEYS = ("version", "world_size", "rank", "pruners")
@@ -42,8 +42,9 @@ def load_pruning_state(model: nn.Module, state: dict[str, Any], *, strict: bool 
         _expect_same("rank", rank, state["rank"])
     for name, pruner in pruners.items():
         pruner.state.copy_(saved[name])
-        # A pruner that never ran has no layout to hold the next gradient against.
-        pruner.state[RESUMED] = float(strict and saved[name][LAYOUT].item() != 0)
+        pruner.state[RESUMED] = float(
+            strict
+        )  # prune_step checks the next gradient against the state
         pruner.rank = state["rank"]  # a seed saved by another rank is shifted by the next forward
 
 

@@ -1,0 +1,71 @@
+"""Small networks, and what the tests read off them."""
+
+import pytest
+import torch
+from torch import nn
+
+from sparsetrain import convert
+
+
+def small_net():
+    """One convolution per placement: first before ReLU, before a norm, before ReLU, depthwise."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3, padding="same"),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Flatten(),
+        nn.Linear(32, 5),
+    )
+
+
+NAMES = ["0", "2", "6", "8"]
+PLACEMENTS = ["none", "output", "input", "none"]
+
+
+def step(model, seed, batch=4):
+    """The gradients of one training step."""
+    x = torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    model.zero_grad()
+    model(x).square().sum().backward()
+    return [p.grad.clone() for p in model.parameters()]
+
+
+def same(one, two):
+    return len(one) == len(two) and all(map(torch.equal, one, two))
+
+
+def message(kind, call):
+    with pytest.raises(kind) as error:
+        call()
+    return str(error.value)
+
+
+def anatomy(model):
+    """Everything a module consists of, by identity where identity matters."""
+    parts = {}
+    for name, module in model.named_modules():
+        attributes = {k: v for k, v in vars(module).items() if not k.startswith("_")}
+        inner = {k: dict(v) for k, v in vars(module).items() if k in ("_parameters", "_modules")}
+        keys = list(vars(module))
+        parts[name] = (type(module), id(module), keys, attributes, inner)
+    return parts
+
+
+def density(tensor):
+    return (tensor != 0).double().mean().item()
+
+
+def trained(steps, model=None, optimizer=None, first=0):
+    model = model or convert(small_net(), 0.9, history=2)
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    for i in range(first, first + steps):
+        step(model, i)
+        optimizer.step()
+    return model, optimizer

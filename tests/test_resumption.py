@@ -1,0 +1,158 @@
+"""Laws of pruning_state: resumption is bit-exact, and refused where it could not be."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from sparsetrain import PruneGrad, load_pruning_state, pruning, pruning_state
+
+
+def pruned_model(history=2):
+    """Two pruners under names of their own."""
+    return nn.Sequential(
+        PruneGrad(0.9, history, seed=1), nn.Tanh(), PruneGrad(0.8, history, seed=2)
+    )
+
+
+def step(model, seed, batch=4):
+    x = torch.randn(
+        batch, 3, 8, 8, generator=torch.Generator().manual_seed(seed), requires_grad=True
+    )
+    model(x).square().sum().backward()
+    return x.grad
+
+
+def test_resumption_is_bit_exact():
+    model, resumed = pruned_model(), pruned_model()
+    for i in range(3):
+        step(model, i)
+    file = io.BytesIO()
+    torch.save(pruning_state(model), file)
+    file.seek(0)
+    load_pruning_state(resumed, torch.load(file, weights_only=True))
+    for i in range(3, 7):
+        assert torch.equal(step(model, i), step(resumed, i))
+    assert torch.equal(model[0].state, resumed[0].state)
+
+
+def test_a_pruning_state_is_a_copy_on_the_cpu():
+    model = pruned_model()
+    state = pruning_state(model)
+    assert set(state) == {"version", "world_size", "rank", "pruners"}
+    assert (state["version"], state["world_size"], state["rank"]) == (1, 1, 0)
+    assert list(state["pruners"]) == ["0", "2"]
+    before = state["pruners"]["0"].clone()
+    step(model, 0)
+    assert torch.equal(state["pruners"]["0"], before)
+
+
+def test_loading_is_in_place():
+    model = pruned_model()
+    tensor = model[0].state
+    load_pruning_state(model, pruning_state(pruned_model()))
+    assert model[0].state is tensor
+
+
+def test_a_state_saved_before_the_first_step_resumes():
+    model = pruned_model()
+    load_pruning_state(model, pruning_state(pruned_model()))
+    assert torch.equal(step(model, 0), step(pruned_model(), 0))
+
+
+def used_state(**changes):
+    model = pruned_model()
+    for i in range(3):
+        step(model, i)
+    return {**pruning_state(model), **changes}
+
+
+def refused(state, kind=ValueError, model=None, **options):
+    """The sentence with which `state` is refused; the model stays as it was."""
+    model = model or pruned_model()
+    before = copy.deepcopy([m.state for m in model.modules() if isinstance(m, PruneGrad)])
+    with pytest.raises(kind) as error:
+        load_pruning_state(model, state, **options)
+    after = [m.state for m in model.modules() if isinstance(m, PruneGrad)]
+    assert all(map(torch.equal, before, after))
+    assert str(error.value).startswith("sparsetrain.load_pruning_state: expected ")
+    return str(error.value).removeprefix("sparsetrain.load_pruning_state: ")
+
+
+def test_another_version_is_refused():
+    assert refused(used_state(version=2)) == "expected the state's version to be 1, got 2"
+
+
+def test_what_is_no_state_is_refused():
+    sentence = "expected state to be a dict with the keys version, world_size, rank, pruners, got "
+    assert refused([1], TypeError) == sentence + "list"
+    assert refused({"version": 1}, TypeError) == sentence + "version"
+
+
+def test_other_pruners_are_refused():
+    state = used_state()
+    state["pruners"]["3"] = state["pruners"].pop("2")
+    assert refused(state, strict=False) == (
+        "expected the state's pruners to be the model's 2, got 2 missing and 3 unexpected. "
+        "Convert the model with the arguments it was trained with"
+    )
+
+
+def test_many_other_pruners_are_counted():
+    model = nn.Sequential(*(PruneGrad() for _ in range(5)))
+    assert "got 0, 1, 2 and 2 more missing and none unexpected" in refused(
+        used_state(pruners={}), model=model
+    )
+
+
+def test_another_history_is_refused():
+    sentence = refused(used_state(), model=pruned_model(history=3), strict=False)
+    assert sentence == "expected the history of '0' to be 3, got 2"
+
+
+def test_a_damaged_tensor_is_refused():
+    state = used_state()
+    state["pruners"]["0"] = state["pruners"]["0"].float()
+    sentence = "expected the state of '0' to be a float64 vector, got "
+    assert refused(state, TypeError) == sentence + "torch.float32 of rank 1"
+    state["pruners"]["0"] = 3
+    assert refused(state, TypeError) == sentence + "3"
+
+
+@pytest.mark.parametrize("what, wanted", [("world_size", 1), ("rank", 0)])
+def test_another_world_size_or_rank_is_refused_unless_told_otherwise(what, wanted):
+    state = used_state(**{what: 3})
+    assert refused(state) == (
+        f"expected the state's {what.replace('_', ' ')} to be {wanted}, got 3. "
+        "Save and load one state per rank, or pass strict=False to resume with other masks"
+    )
+    load_pruning_state(pruned_model(), state, strict=False)
+
+
+def test_the_state_of_another_rank_is_shifted_to_this_ranks_numbers(monkeypatch):
+    monkeypatch.setattr(pruning.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(pruning.dist, "get_world_size", lambda: 4)
+    seeds = []
+    for rank in (3, 1):
+        monkeypatch.setattr(pruning.dist, "get_rank", lambda rank=rank: rank)
+        model = pruned_model()
+        if seeds:
+            load_pruning_state(model, state, strict=False)
+        step(model, 0)
+        state = pruning_state(model)
+        assert (state["rank"], state["world_size"]) == (rank, 4)
+        seeds.append(model[0].state[pruning.SEED].item())
+    fresh = pruned_model()
+    step(fresh, 0)
+    assert seeds[0] != seeds[1] == fresh[0].state[pruning.SEED].item()
+
+
+def test_another_batch_size_is_refused_by_the_next_backward_unless_told_otherwise():
+    model = pruned_model()
+    load_pruning_state(model, used_state())
+    with pytest.raises(Exception, match=r"sparsetrain::prune_step: expected"):
+        step(model, 3, batch=5)
+    load_pruning_state(model, used_state(), strict=False)
+    step(model, 3, batch=5)
