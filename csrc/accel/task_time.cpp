@@ -1,0 +1,82 @@
+// Normal approximations of queues; judged by the simulator (docs/accelerator.md has the errors).
+#include "task_time.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+
+namespace sparsetrain::accel {
+namespace {
+
+double normal_cdf(double z) { return std::erfc(-z / std::numbers::sqrt2) / 2; }
+double normal_pdf(double z) { return std::exp(-z * z / 2) / std::sqrt(2 * std::numbers::pi); }
+
+double integrate_expected_max(int64_t n) {
+  // E max = integral over z of z n phi(z) Phi(z)^(n-1).
+  constexpr double kStep = 1.0 / 128;
+  double total = 0;
+  for (double z = -9; z < 9; z += kStep) {
+    total += z * static_cast<double>(n) * normal_pdf(z) *
+             std::pow(normal_cdf(z), static_cast<double>(n - 1)) * kStep;
+  }
+  return total;
+}
+
+}  // namespace
+
+double expected_max(double a, double b, double sd) {
+  if (sd <= 0) return std::max(a, b);
+  const double z = (a - b) / sd;
+  if (z > 6) return a;
+  if (z < -6) return b;
+  return a * normal_cdf(z) + b * normal_cdf(-z) + sd * normal_pdf(z);
+}
+
+double expected_max_of(int64_t n) {
+  switch (n) {  // the usual chips; anything else is integrated
+    case 0:
+    case 1:
+      return 0;
+    case 2:
+      return 0.56418958;
+    case 3:
+      return 0.84628438;
+    case 4:
+      return 1.02937537;
+    default:
+      return integrate_expected_max(n);
+  }
+}
+
+double task_cycles(const GroupWork& w) {
+  double slowest = 0;
+  if (!w.pe_cycles.empty()) {
+    double mean = 0, most = 0;
+    for (size_t j = 0; j < w.pe_cycles.size(); ++j) {
+      const double end = w.first_cycles[j] + w.pe_cycles[j];
+      mean += end / static_cast<double>(w.pe_cycles.size());
+      most = std::max(most, end);
+    }
+    // Two reasons for one PE to be last, the known one and chance, add as independent lengths do.
+    slowest = mean + std::hypot(most - mean, expected_max_of(std::ssize(w.pe_cycles)) * w.pe_sd);
+  }
+  return expected_max(slowest, w.port_cycles + w.last_cycles, w.race_sd);
+}
+
+double TaskTimes::cv() const {
+  if (tasks_ <= 0 || sum_ <= 0) return 0;
+  const double m = mean();
+  return std::sqrt(std::max(0.0, squares_ / tasks_ - m * m)) / m;
+}
+
+double makespan(const TaskTimes& times, int64_t groups, double cv_floor) {
+  const double x = times.tasks() / static_cast<double>(groups);
+  const double cv = std::max(times.cv(), cv_floor);
+  // loose: 0 when all tasks are equal and groups run in step (whole rounds), 1 when their finishing
+  // times have spread over a whole task (a uniform spread has 1/3.46 of its width as deviation).
+  const double loose = std::min(1.0, 3.46 * cv * std::sqrt(x));
+  return times.mean() * (x + (1 - loose) * (std::ceil(x) - x) + loose * (0.5 + cv));
+}
+
+}  // namespace sparsetrain::accel
