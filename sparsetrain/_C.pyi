@@ -1,5 +1,9 @@
 # What csrc/torch/bindings.cpp offers.
 
+from typing import Any
+
+accel: Any  # submodule of bindings_accel.cpp; typed by sparsetrain/accel/
+
 class Pass:
     forward: Pass
     grad_input: Pass

@@ -5,6 +5,8 @@
 
 namespace py = pybind11;
 
+void bind_accel(py::module_& m);  // bindings_accel.cpp
+
 namespace {
 
 void bind_choose(py::module_& m) {
@@ -48,4 +50,7 @@ void bind_choose(py::module_& m) {
 
 }  // namespace
 
-PYBIND11_MODULE(_C, m) { bind_choose(m); }
+PYBIND11_MODULE(_C, m) {
+  bind_choose(m);
+  bind_accel(m);
+}

@@ -1,0 +1,65 @@
+"""The named chips and price tables, and how to make others of them."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from sparsetrain.accel.core import Config, Prices, named_chips, named_prices
+
+CHIPS: Mapping[str, Config] = MappingProxyType({chip.name: chip for chip in named_chips()})
+PRICES: Mapping[str, Prices] = MappingProxyType({table.name: table for table in named_prices()})
+
+sparsetrain168: Config = CHIPS["sparsetrain168"]
+dense_twin168: Config = CHIPS["dense_twin168"]
+DEFAULT_PRICES: Prices = next(iter(PRICES.values()))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What an error says after an unknown name: the known name most like it, then all of them."""
+    names = sorted(known)
+    like = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    return f"did you mean {like[0]!r}? known are {', '.join(names)}"
+
+
+def chip(which: str | Config = "sparsetrain168", **changes: Any) -> Config:
+    """A named chip (or the Config given), with some of its numbers changed.
+
+    Raises:
+        ValueError: unknown chip name, unknown number (the nearest known one is named), or a number
+            that no chip can have.
+    """
+    if isinstance(which, str):
+        if which not in CHIPS:
+            raise ValueError(
+                f"sparsetrain.accel.chip: expected the chip to be a known name, got {which!r}; "
+                + nearest(which, CHIPS)
+            )
+        which = CHIPS[which]
+    known = which.as_dict()
+    for key in changes:
+        if key not in known:
+            raise ValueError(
+                f"sparsetrain.accel.chip: expected numbers of a chip, got {key!r}; "
+                + nearest(key, known)
+            )
+    if changes and "name" not in changes:
+        changed = ", ".join(f"{key}={value}" for key, value in changes.items())
+        changes["name"] = f"{which.name} with {changed}"
+    return which.replace(**changes) if changes else which
+
+
+def prices(which: str | Prices = "aladdin_cacti32_14nm") -> Prices:
+    """A price table by name (a Prices value passes through).
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if not isinstance(which, str):
+        return which
+    if which not in PRICES:
+        raise ValueError(
+            f"sparsetrain.accel.prices: expected prices to be a known table, got {which!r}; "
+            + nearest(which, PRICES)
+        )
+    return PRICES[which]

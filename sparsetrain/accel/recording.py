@@ -1,0 +1,271 @@
+"""Recording what the convolutions of an ordinary step really saw, at operator level."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sparsetrain.accel.layers import Layer, Workload, link_neighbours
+
+# Operator -> positions of its arguments. Below autograd every convolution of a model is one of
+# these; what they call in turn (cuDNN, oneDNN) is not seen again.
+_FORWARD = {
+    "aten::convolution": ("input", "weight", "bias", "stride", "padding", "dilation", "transposed",
+                          "output_padding", "groups"),
+    "aten::convolution_overrideable": ("input", "weight", "bias", "stride", "padding", "dilation",
+                                       "transposed", "output_padding", "groups"),
+    "sparsetrain::conv2d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups",
+                            "backend"),
+}  # fmt: skip
+_BACKWARD = {
+    "aten::convolution_backward": ("grad_output", "input", "weight", "bias_sizes", "stride",
+                                   "padding", "dilation", "transposed", "output_padding", "groups",
+                                   "output_mask"),
+    "aten::convolution_backward_overrideable": ("grad_output", "input", "weight", "stride",
+                                                "padding", "dilation", "transposed",
+                                                "output_padding", "groups", "output_mask"),
+    "sparsetrain::conv2d_backward": ("grad_output", "input", "weight", "stride", "padding",
+                                     "dilation", "groups", "output_mask", "backend"),
+}  # fmt: skip
+
+
+@dataclass
+class _Call:
+    """One convolution of the step; counts are tensors of one element until they are read."""
+
+    weight: int  # identity
+    input_shape: tuple[int, ...]
+    weight_shape: tuple[int, ...]
+    geometry: dict[str, Any]  # stride, padding, dilation: pairs
+    groups: int
+    x_nonzeros: Tensor | None
+    dy_nonzeros: Tensor | None = None
+    output_mask: tuple[bool, bool] | None = None  # (grad_input, grad_weight); None: no backward
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    numbers = [int(v) for v in value]
+    return (numbers[0], numbers[-1])
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    compiled: type = torch._dynamo.eval_frame.OptimizedModule
+    return any(
+        isinstance(m, compiled) or m._compiled_call_impl is not None for m in model.modules()
+    )
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Context manager around a forward and backward; see `record`."""
+
+    def __init__(self, model: nn.Module, *, values: bool = True) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        if _is_compiled(model):
+            raise ValueError(
+                "sparsetrain.accel.record: expected a model to be uncompiled, got a compiled one, "
+                "whose operators cannot be seen. Record the original model"
+            )
+        self._names = {_identity(p): name for name, p in _weights(model)}
+        self._values = values
+        self._calls: list[_Call] = []
+        self._renamed: dict[int, int] = {}  # identity of an autocast copy -> of the parameter
+
+    def __enter__(self) -> "Recorder":
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        self._renamed.clear()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func._schema.name
+        if name in _FORWARD:
+            self._forward(dict(zip(_FORWARD[name], args, strict=False)) | (kwargs or {}))
+        elif name in _BACKWARD:
+            self._backward(dict(zip(_BACKWARD[name], args, strict=False)) | (kwargs or {}))
+        elif name == "aten::_to_copy" and _identity(args[0]) in self._names:
+            self._renamed[_identity(out)] = _identity(args[0])
+        return out
+
+    def _weight(self, weight: Tensor) -> int:
+        return self._renamed.get(_identity(weight), _identity(weight))
+
+    def _count(self, tensor: Tensor) -> Tensor | None:
+        return torch.count_nonzero(tensor.detach()) if self._values else None
+
+    def _forward(self, a: dict[str, Any]) -> None:
+        x, weight = a["input"], a["weight"]
+        if weight.dim() != 4 or a.get("transposed", False):
+            return
+        x = x if x.dim() == 4 else x.unsqueeze(0)
+        self._calls.append(
+            _Call(
+                weight=self._weight(weight),
+                input_shape=tuple(x.shape),
+                weight_shape=tuple(weight.shape),
+                geometry={key: _pair(a[key]) for key in ("stride", "padding", "dilation")},
+                groups=int(a["groups"]),
+                x_nonzeros=self._count(x),
+            )
+        )
+
+    def _backward(self, a: dict[str, Any]) -> None:
+        weight, shape = self._weight(a["weight"]), tuple(a["input"].shape[-3:])
+        for call in reversed(self._calls):
+            open_call = call.weight == weight and call.output_mask is None
+            if open_call and call.input_shape[1:] == shape:
+                call.dy_nonzeros = self._count(a["grad_output"])
+                call.output_mask = (bool(a["output_mask"][0]), bool(a["output_mask"][1]))
+                return
+
+    def _in_forward_order(self) -> list[_Call]:
+        # Activation checkpointing runs a forward twice. The first run of a trained layer meets no
+        # backward, but its place is the layer's.
+        trained = {call.weight for call in self._calls if call.output_mask is not None}
+        calls: list[_Call] = []
+        places: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for call in self._calls:
+            waiting = places.setdefault((call.weight, call.input_shape), [])
+            if call.output_mask is None and call.weight in trained:
+                waiting.append(len(calls))
+            elif waiting:
+                calls[waiting.pop(0)] = call
+                continue
+            calls.append(call)
+        return [c for c in calls if c.output_mask is not None or c.weight not in trained]
+
+    def workload(self, batch: int | None = None) -> Workload:
+        """What was recorded: shapes and the densities each kernel really met.
+
+        The gradient mask is taken as x != 0, which holds where x comes out of a ReLU (or of pooling
+        or dropout after one); elsewhere x has no zeros. `batch` asks for another number of images.
+
+        Raises:
+            ValueError: nothing was recorded, or no backward ran inside the recording.
+        """
+        if not self._calls:
+            raise ValueError(
+                "sparsetrain.accel.record: expected the step to have at least one convolution of "
+                "rank 4, got none"
+            )
+        if all(call.output_mask is None for call in self._calls):
+            raise ValueError(
+                "sparsetrain.accel.record: expected backward to run inside the recording, got a "
+                "forward only"
+            )
+        layers: list[Layer] = []
+        uses: Counter[str] = Counter()
+        for i, call in enumerate(self._in_forward_order()):
+            name = self._names.get(call.weight, f"convolution{i}")
+            uses[name] += 1
+            layers.append(_layer(call, name if uses[name] == 1 else f"{name}#{uses[name]}"))
+        work = Workload(link_neighbours(tuple(layers)))
+        return work if batch is None else work.with_batch(batch)
+
+
+def _weights(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    named = model.named_parameters()
+    return [(name.removesuffix(".weight"), p) for name, p in named if p.dim() == 4]
+
+
+def _identity(weight: Tensor) -> int:
+    # Saved tensors may come back as another Python object over the same memory; meta tensors have
+    # none, but come back as they were.
+    return id(weight) if weight.is_meta else weight.data_ptr()
+
+
+def _layer(call: _Call, name: str) -> Layer:
+    n, c, h, w = call.input_shape
+    k, _, r, s = call.weight_shape
+    mask = call.output_mask or (False, False)
+    layer = Layer(
+        name, n, c, h, w, k, r, s, **call.geometry, groups=call.groups,
+        needs_grad_input=mask[0], needs_grad_weight=mask[1],
+    )  # fmt: skip
+    x = 1.0 if call.x_nonzeros is None else int(call.x_nonzeros) / layer.x_elements
+    dy = 1.0 if call.dy_nonzeros is None else int(call.dy_nonzeros) / layer.dy_elements
+    return replace(layer, x_density=x, mask_density=x, dy_density=dy)
+
+
+def record(model: nn.Module) -> Recorder:
+    """Records the convolutions of an ordinary forward and backward of `model`.
+
+    It watches operators (`aten::convolution`, `sparsetrain::conv2d` and their backwards), so it
+    sees dy as the kernels do, after pruning, in converted and unconverted models alike. Nothing of
+    the step is kept alive but one count per operand; outside the block nothing is slower.
+
+        with accel.record(model) as rec:
+            loss(model(x), y).backward()
+        print(accel.compare(rec.workload()))
+
+    Raises:
+        ValueError: `model` is compiled: its operators cannot be seen.
+    """
+    return Recorder(model)
+
+
+def workload(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    batch: int = 1,
+    *,
+    x_density: Any = None,
+    dy_density: Any = None,
+    loss: Callable[[Any], Tensor] | None = None,
+) -> Workload:
+    """The convolutions of a step of `model` on `batch` inputs of `input_shape`, at given densities.
+
+    Nothing is computed or allocated: forward and backward run on the meta device. Densities are one
+    number for all layers or a mapping by layer name; the default is 1. `loss` maps the model's
+    output to a scalar; by default all its floating point tensors are summed.
+
+    Raises:
+        ValueError: no convolution, no gradient, or a density outside [0, 1] or missing.
+    """
+    parameters = {
+        name: torch.empty_like(p, device="meta").requires_grad_(p.requires_grad)
+        for name, p in model.named_parameters()
+    }
+    buffers = {name: torch.empty_like(b, device="meta") for name, b in model.named_buffers()}
+    recorder = Recorder(model, values=False)
+    recorder._names = {
+        id(p): name.removesuffix(".weight") for name, p in parameters.items() if p.dim() == 4
+    }
+    images = torch.empty((batch, *input_shape), device="meta")
+    with recorder:
+        out = torch.func.functional_call(model, (parameters, buffers), (images,))
+        _total(out, loss).backward()  # type: ignore[no-untyped-call]
+    work = recorder.workload()
+    return work.with_densities(x_density, dy_density)
+
+
+def _total(out: Any, loss: Callable[[Any], Tensor] | None) -> Tensor:
+    if loss is not None:
+        return loss(out)
+    leaves = torch.utils._pytree.tree_leaves(out)
+    wanted = [t for t in leaves if isinstance(t, Tensor) and t.is_floating_point()]
+    total = sum((t.sum() for t in wanted), torch.zeros((), device="meta"))
+    if not total.requires_grad:
+        raise ValueError(
+            "sparsetrain.accel.workload: expected the model to have parameters that need a "
+            "gradient, got none"
+        )
+    return total

@@ -1,0 +1,126 @@
+"""Reports of the cost model: counts per layer and pass, priced after the fact."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from sparsetrain.accel.chips import DEFAULT_PRICES, PRICES, prices, sparsetrain168
+from sparsetrain.accel.core import Config, Counts, Energy, Prices, dense_twin, model, price
+from sparsetrain.accel.layers import Layer, Workload
+
+PASSES = ("forward", "grad_input", "grad_weight")
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """Counts of one layer, whole batch: cycles, macs, bytes; all zero for a pass not run."""
+
+    layer: Layer
+    forward: Counts
+    grad_input: Counts
+    grad_weight: Counts
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.layer.name
+
+    @property
+    def passes(self) -> tuple[tuple[str, Counts], ...]:
+        """Pairs (pass name, counts) in the order of PASSES."""
+        return tuple((name, getattr(self, name)) for name in PASSES)
+
+    @property
+    def total(self) -> Counts:
+        """The three passes added up."""
+        return self.forward + self.grad_input + self.grad_weight
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a step costs on one chip."""
+
+    chip: Config
+    layers: tuple[LayerReport, ...]
+
+    @cached_property
+    def total(self) -> Counts:
+        """All layers and passes added up; passes run one after the other, so cycles add."""
+        return sum((layer.total for layer in self.layers), Counts())
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of the whole step."""
+        return self.total.cycles
+
+    @property
+    def macs(self) -> int:
+        """Multiplications done (the dense twin's: all that touch the image)."""
+        return self.total.macs
+
+    @property
+    def time_ms(self) -> float:
+        """Milliseconds of the step at the chip's clock."""
+        return self.cycles / (self.chip.clock_mhz * 1e3)
+
+    def energy(self, table: str | Prices = DEFAULT_PRICES) -> Energy:
+        """Energy by part: mac_pj, register_pj, buffer_pj, dram_pj, chip_pj, total_pj."""
+        return price(self.total, prices(table))
+
+    def energy_pj(self, prices: str | Prices = DEFAULT_PRICES) -> float:
+        """Energy of the step with DRAM, in the table's unit (pJ, or MACs for eyeriss_ratios)."""
+        return self.energy(prices).total_pj
+
+
+def _report(
+    workload: Workload, chip: Config, counts: list[tuple[Counts, Counts, Counts]]
+) -> Report:
+    layers = zip(workload.layers, counts, strict=True)
+    return Report(chip, tuple(LayerReport(layer, *passes) for layer, passes in layers))
+
+
+def estimate(workload: Workload, chip: Config = sparsetrain168) -> Report:
+    """The closed form: what `workload` costs on `chip`.
+
+    Multiplications are exact where the workload has maps; cycles are estimates (docs/accelerator.md
+    has their measured error against the simulator).
+    """
+    return _report(workload, chip, model(workload.core, chip))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One step on a chip and on its dense twin."""
+
+    report: Report
+    dense: Report
+
+    @property
+    def speedup(self) -> float:
+        """Cycles of the twin over cycles of the chip."""
+        return self.dense.cycles / self.report.cycles
+
+    def energy_gain(self, table: str | Prices = DEFAULT_PRICES) -> float:
+        """Energy of the twin over energy of the chip, with DRAM."""
+        return self.dense.energy_pj(table) / self.report.energy_pj(table)
+
+    def energy_gain_chip(self, table: str | Prices = DEFAULT_PRICES) -> float:
+        """The same without DRAM."""
+        return self.dense.energy(table).chip_pj / self.report.energy(table).chip_pj
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.report.chip.name}: {self.report.cycles:,} cycles, {self.report.macs:,} MACs",
+            f"{self.dense.chip.name}: {self.dense.cycles:,} cycles, {self.dense.macs:,} MACs",
+            f"speedup {self.speedup:.2f}",
+        ]
+        lines += [
+            f"energy gain {self.energy_gain_chip(table):.2f} on chip, "
+            f"{self.energy_gain(table):.2f} with DRAM ({name})"
+            for name, table in PRICES.items()
+        ]
+        return "\n".join(lines)
+
+
+def compare(workload: Workload, chip: Config = sparsetrain168) -> Comparison:
+    """`workload` on `chip` and, with every product computed, on its dense twin (closed form)."""
+    return Comparison(estimate(workload, chip), estimate(workload, dense_twin(chip)))

@@ -1,0 +1,165 @@
+"""Recording at operator level: what the kernels see, by layer name, nothing kept alive."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from sparsetrain import accel
+
+
+class Half(torch.autograd.Function):
+    """Identity whose backward zeroes every second column: a stand-in for a pruner."""
+
+    @staticmethod
+    def forward(_ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(_ctx, grad):
+        grad = grad.clone()
+        grad[..., ::2] = 0
+        return grad
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3, padding=1)
+        self.b = nn.Conv2d(8, 8, (1, 3), stride=(1, 2), padding=(0, 1), groups=2)
+
+    def forward(self, x):
+        return self.b(torch.relu(Half.apply(self.a(x))))
+
+
+def step(model, x):
+    with accel.record(model) as rec:
+        model(x).square().sum().backward()
+    return rec.workload()
+
+
+def test_shapes_names_and_densities_are_those_of_the_operators():
+    torch.manual_seed(0)
+    model, x = Net(), torch.randn(2, 3, 6, 8)
+    x[:, 0] = 0
+    a, b = step(model, x).layers
+    assert (a.name, b.name) == ("a", "b")
+    assert (a.N, a.C, a.H, a.W, a.K, a.R, a.S) == (2, 3, 6, 8, 8, 3, 3)
+    assert (b.stride, b.padding, b.dilation, b.groups) == ((1, 2), (0, 1), (1, 1), 2)
+    assert (b.P, b.Q) == (6, 4)
+    assert not a.needs_grad_input
+    assert b.needs_grad_input
+    assert a.x_density == pytest.approx(2 / 3)
+    hidden = model.a(x).relu()
+    assert b.x_density == pytest.approx(float((hidden != 0).double().mean()))
+    assert a.dy_density < 0.5  # half by the pruner, less by the ReLU
+    assert b.dy_density == 1.0
+
+
+def test_dy_is_recorded_after_pruning():
+    torch.manual_seed(0)
+    model = Net()
+    x = torch.randn(2, 3, 6, 8, requires_grad=True)
+    seen = []
+    model.a.register_full_backward_hook(lambda _m, _gi, go: seen.append(go[0]))
+    a, _ = step(model, x).layers
+    assert a.dy_density == pytest.approx(float((seen[0] != 0).double().mean()))
+
+
+def test_a_layer_used_twice_is_two_layers():
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    model = nn.Sequential(conv, nn.ReLU(), conv)
+    first, second = step(model, torch.randn(1, 4, 5, 5)).layers
+    assert (first.name, second.name) == ("0", "0#2")
+    assert not first.needs_grad_input
+    assert second.needs_grad_input
+    assert first.x_density == 1.0
+    assert second.x_density < 1.0
+
+
+def test_checkpointing_does_not_count_a_layer_twice():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    x = torch.randn(1, 3, 9, 9, requires_grad=True)
+    with accel.record(model) as rec:
+        out = torch.utils.checkpoint.checkpoint(model, x, use_reentrant=False)
+        out.sum().backward()
+    assert [layer.name for layer in rec.workload().layers] == ["0", "2"]
+
+
+def test_a_frozen_layer_costs_its_forward_only():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    model[0].requires_grad_(False)
+    work = step(model, torch.randn(1, 3, 9, 9))
+    frozen, trained = accel.estimate(work).layers
+    assert frozen.forward.macs > 0
+    assert frozen.grad_input.cycles == frozen.grad_weight.cycles == 0
+    assert trained.grad_weight.macs > 0
+    assert trained.grad_input.cycles == 0  # nobody below needs a gradient
+
+
+def test_autocast_keeps_names():
+    model = Net()
+    with accel.record(model) as rec, torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(1, 3, 6, 8)).float().sum().backward()
+    assert [layer.name for layer in rec.workload().layers] == ["a", "b"]
+
+
+def test_the_sparse_operator_is_seen_as_well():
+    conv = nn.Conv2d(3, 4, 3, padding=1)
+    x = torch.relu(torch.randn(2, 3, 6, 6))
+    from sparsetrain import conv2d
+
+    for backend in ("sparse", "dense"):
+        with accel.record(conv) as rec:
+            conv2d(x, conv.weight, conv.bias, padding=1, backend=backend).sum().backward()
+        (layer,) = rec.workload().layers
+        assert layer.x_density == pytest.approx(float((x != 0).double().mean()))
+        assert layer.dy_density == 1.0
+        assert layer.padding == (1, 1)
+        assert not layer.needs_grad_input
+
+
+def test_nothing_of_the_step_is_kept_alive():
+    model, x = Net(), torch.randn(1, 3, 6, 8)
+    with accel.record(model) as rec:
+        hidden = model.a(x)
+        model.b(hidden).sum().backward()
+    alive = weakref.ref(hidden)
+    del hidden
+    gc.collect()
+    assert alive() is None
+    assert len(rec.workload().layers) == 2
+
+
+def test_offline_and_live_shapes_agree_for_a_real_network():
+    torchvision = pytest.importorskip("torchvision")
+    model = torchvision.models.resnet18(num_classes=10)
+    live = step(model, torch.randn(2, 3, 32, 32))
+    offline = accel.workload(model, (3, 32, 32), 2)
+    dense = live.with_densities(1.0, 1.0)
+    assert dense.layers == offline.layers
+
+
+def test_recordings_that_cannot_be_are_refused():
+    model = Net()
+    with accel.record(model) as rec:
+        pass
+    with pytest.raises(ValueError, match="at least one convolution"):
+        rec.workload()
+    with accel.record(model) as rec:
+        model(torch.randn(1, 3, 6, 8))
+    with pytest.raises(ValueError, match="expected backward to run inside"):
+        rec.workload()
+    with pytest.raises(ValueError, match="uncompiled"):
+        accel.record(torch.compile(model))
+    frozen = Net().requires_grad_(False)
+    with pytest.raises(ValueError, match="parameters that need a gradient"):
+        accel.workload(frozen, (3, 6, 8))
+    with pytest.raises(ValueError, match="none for 'b'"):
+        accel.workload(model, (3, 6, 8), x_density={"a": 1.0})
+    with pytest.raises(ValueError, match="one for 'c'"):
+        accel.workload(model, (3, 6, 8), dy_density={"a": 1.0, "b": 1.0, "c": 1.0})
+    with pytest.raises(ValueError, match="dy_density to be in"):
+        accel.workload(model, (3, 6, 8), dy_density=1.5)
