@@ -18,6 +18,7 @@
 namespace py = pybind11;
 
 void bind_accel(py::module_& m);
+void bind_accel_program(py::module_& accel);  // bindings_accel_program.cpp
 
 namespace {
 
@@ -167,15 +168,15 @@ void bind_workload(py::module_& m) {
       .def(py::init([](std::string name, const ConvShape& shape, bool needs_grad_input,
                        bool needs_grad_weight, double x_density, double dy_density,
                        double mask_density, double y_density, double dx_density,
-                       std::shared_ptr<Maps> maps) {
+                       std::shared_ptr<Maps> maps, std::shared_ptr<Trace> trace) {
              return Layer{std::move(name), shape,           needs_grad_input, needs_grad_weight,
                           x_density,       dy_density,      mask_density,     y_density,
-                          dx_density,      std::move(maps), nullptr};
+                          dx_density,      std::move(maps), std::move(trace)};
            }),
            py::kw_only(), py::arg("name"), py::arg("shape"), py::arg("needs_grad_input"),
            py::arg("needs_grad_weight"), py::arg("x_density"), py::arg("dy_density"),
            py::arg("mask_density"), py::arg("y_density"), py::arg("dx_density"),
-           py::arg("maps") = nullptr);
+           py::arg("maps") = nullptr, py::arg("trace") = nullptr);
   py::class_<Workload>(m, "Workload", "The convolutions of a step in forward order; immutable.")
       .def(py::init([](std::vector<Layer> layers) {
              Workload workload{std::move(layers)};
@@ -201,4 +202,5 @@ void bind_accel(py::module_& m) {
         return model(workload, chip).layers;
       },
       py::arg("workload"), py::arg("chip"), "Closed form: per layer, counts of the three passes.");
+  bind_accel_program(accel);
 }

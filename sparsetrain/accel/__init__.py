@@ -4,7 +4,7 @@ from sparsetrain.accel.chips import CHIPS, PRICES, chip, dense_twin168, prices, 
 from sparsetrain.accel.core import Config, Counts, Energy, Prices, dense_twin
 from sparsetrain.accel.layers import Layer, Workload
 from sparsetrain.accel.recording import Recorder, record, workload
-from sparsetrain.accel.report import Comparison, LayerReport, Report, compare, estimate
+from sparsetrain.accel.report import Comparison, LayerReport, Report, compare, estimate, simulate
 
 __all__ = [
     "CHIPS",
@@ -26,6 +26,7 @@ __all__ = [
     "estimate",
     "prices",
     "record",
+    "simulate",
     "sparsetrain168",
     "workload",
 ]

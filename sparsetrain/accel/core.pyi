@@ -86,6 +86,21 @@ class Maps:
         window_var: float,
     ) -> None: ...
 
+class Bitmap:
+    """One bit an element of [images, channels, height, width]; set where it is not zero."""
+
+    images: int
+    nonzeros: int
+    shape: tuple[int, int, int, int]
+    def __init__(self, array: NDArray[Any], is_float: bool = False) -> None: ...
+
+class Trace:
+    x: Bitmap
+    dy: Bitmap
+    mask: Bitmap | None
+    def __init__(self, x: Bitmap, dy: Bitmap, mask: Bitmap | None = None) -> None: ...
+    def maps(self, shape: ConvShape) -> Maps: ...
+
 class CoreLayer:
     def __init__(
         self,
@@ -100,11 +115,35 @@ class CoreLayer:
         y_density: float,
         dx_density: float,
         maps: Maps | None = None,
+        trace: Trace | None = None,
     ) -> None: ...
 
 class CoreWorkload:
     def __init__(self, layers: list[CoreLayer]) -> None: ...
 
+class Block:
+    layer: int
+    stage: int
+    k0: int
+    k1: int
+    c0: int
+    c1: int
+    row0: int
+    row1: int
+    load_bytes: int
+    store_bytes: int
+    reads_partial: bool
+
+class Program:
+    blocks: list[Block]
+
+def compile_program(workload: CoreWorkload, chip: Config) -> Program: ...
+def dispatch(tasks: list[tuple[int, int]], groups: int) -> int: ...
+def draw(layer: CoreLayer, seed: int) -> Trace: ...
+def group_cycles(ops: list[tuple[int, int, int]], pes: int, port: int) -> int: ...
+def simulate(
+    program: Program, workload: CoreWorkload, chip: Config, threads: int, seed: int
+) -> list[tuple[Counts, Counts, Counts]]: ...
 def dense_twin(chip: Config) -> Config: ...
 def model(workload: CoreWorkload, chip: Config) -> list[tuple[Counts, Counts, Counts]]: ...
 def named_chips() -> list[Config]: ...

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from sparsetrain.accel.core import ConvShape, CoreLayer, CoreWorkload, Maps
+from sparsetrain.accel.core import ConvShape, CoreLayer, CoreWorkload, Maps, Trace
 
 Density = float | Mapping[str, float]
 
@@ -38,6 +38,7 @@ class Layer:
     y_density: float = 1.0
     dx_density: float = 1.0
     maps: Maps | None = None
+    trace: Trace | None = None
 
     @property
     def shape(self) -> ConvShape:
@@ -80,6 +81,7 @@ class Layer:
             y_density=self.y_density,
             dx_density=self.dx_density,
             maps=self.maps,
+            trace=self.trace,
         )
 
 
@@ -138,7 +140,14 @@ class Workload:
             x_here, dy_here = x(layer.name, layer.x_density), dy(layer.name, layer.dy_density)
             mask = layer.mask_density if x_density is None else x_here
             layers.append(
-                replace(layer, x_density=x_here, dy_density=dy_here, mask_density=mask, maps=None)
+                replace(
+                    layer,
+                    x_density=x_here,
+                    dy_density=dy_here,
+                    mask_density=mask,
+                    maps=None,
+                    trace=None,
+                )
             )
         return Workload(link_neighbours(tuple(layers)))
 

@@ -1,10 +1,22 @@
 """Reports of the cost model: counts per layer and pass, priced after the fact."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 
 from sparsetrain.accel.chips import DEFAULT_PRICES, PRICES, prices, sparsetrain168
-from sparsetrain.accel.core import Config, Counts, Energy, Prices, dense_twin, model, price
+from sparsetrain.accel.core import (
+    Config,
+    Counts,
+    Energy,
+    Prices,
+    Program,
+    compile_program,
+    dense_twin,
+    model,
+    price,
+)
+from sparsetrain.accel.core import simulate as _simulate
 from sparsetrain.accel.layers import Layer, Workload
 
 PASSES = ("forward", "grad_input", "grad_weight")
@@ -85,6 +97,26 @@ def estimate(workload: Workload, chip: Config = sparsetrain168) -> Report:
     has their measured error against the simulator).
     """
     return _report(workload, chip, model(workload.core, chip))
+
+
+def simulate(
+    workload: Workload,
+    chip: Config = sparsetrain168,
+    *,
+    program: Program | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+) -> Report:
+    """What `workload` costs on `chip`, row operation by row operation.
+
+    Exact for the images of the recorded traces (image n of a larger batch is image n modulo their
+    number again); a layer without a trace gets zeros drawn at its densities from `seed`. `program`
+    defaults to the one compiled from this very workload; `threads` to all cores, which never
+    changes the report.
+    """
+    program = compile_program(workload.core, chip) if program is None else program
+    threads = os.cpu_count() or 1 if threads is None else threads
+    return _report(workload, chip, _simulate(program, workload.core, chip, threads, seed))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,64 @@
+// Program x Config -> Report, every row operation with its real zeros.
+#pragma once
+
+#include "program.h"
+#include "queues.h"
+#include "report.h"
+
+namespace sparsetrain::accel {
+
+// Exact for the images of each layer's trace; image n of a larger batch is image n % images again.
+// Layers without a trace get bits drawn with their densities from `seed`. Passes are independent of
+// each other: `threads` of them run at a time, and the report is the same for any number.
+// Throws std::invalid_argument as check() does.
+Report simulate(const Program& program, const Workload& workload, const Config& chip,
+                int64_t threads, uint64_t seed);
+
+// What one task does.
+struct TaskCost {
+  int64_t cycles = 0, ops = 0, macs = 0, bytes = 0, elements = 0;  // cycles without the drain
+};
+
+// The blocks of one pass of one layer, in order, on an idle machine.
+Counts simulate_gather(const Block* begin, const Block* end, const Layer& layer, const Trace& trace,
+                       const Config& chip);
+Counts simulate_weights(const Block* begin, const Block* end, const Layer& layer,
+                        const Trace& trace, const Config& chip);
+
+// The race of a pass between its tasks and its DRAM stream; adds up counts.
+class PassClock {
+ public:
+  PassClock(const Config& chip) : chip_(chip), dispatcher_(chip.groups) {}
+
+  void open(const Block& block) {
+    counts_.dram_read_bytes += block.load_bytes;
+    counts_.dram_write_bytes += block.store_bytes;
+    stream_ += block.load_bytes;
+    ready_ = ceil_div(stream_, chip_.dram_bytes_per_cycle);
+    stream_ += block.store_bytes;
+  }
+  void run(const TaskCost& t, int64_t drain) {
+    dispatcher_.run(ready_, t.cycles + drain);
+    counts_.tasks += 1;
+    counts_.drain_cycles += drain;
+    counts_.row_ops += t.ops;
+    counts_.macs += t.macs;
+    counts_.port_bytes += t.bytes;
+    counts_.streamed_elements += t.elements;
+  }
+  Counts finish(int64_t output_bytes, int64_t partial_bytes) {
+    counts_.busy_cycles = counts_.macs + chip_.row_start_cycles * counts_.row_ops;
+    counts_.cycles = std::max(dispatcher_.end(), ceil_div(stream_, chip_.dram_bytes_per_cycle));
+    counts_.output_bytes = output_bytes;
+    counts_.port_bytes += partial_bytes;
+    return counts_;
+  }
+
+ private:
+  const Config& chip_;
+  Dispatcher dispatcher_;
+  Counts counts_;
+  int64_t stream_ = 0, ready_ = 0;
+};
+
+}  // namespace sparsetrain::accel
