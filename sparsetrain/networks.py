@@ -1,0 +1,154 @@
+"""The networks of the example and the experiments, and torchvision's, fitted to small images."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+NAMES = ("resnet8", "resnet14", "resnet20", "plain")  # beside every name torchvision knows
+_LARGER_SIZES = (32, 64, 96, 128, 224)  # pixels; what torchvision's networks may need
+
+
+class ResidualBlock(nn.Module):
+    """conv-BN-ReLU-conv-BN plus a shortcut, ReLU; [N, C, H, W] to [N, K, H/stride, W/stride]."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        out: Tensor = self.relu2(y + self.shortcut(x))
+        return out
+
+
+class ResidualNet(nn.Sequential):
+    """The CIFAR residual network of He et al. (2016): 6 `blocks` + 2 layers in three stages.
+
+    Takes [N, channels, H, W], gives logits [N, classes].
+    """
+
+    def __init__(self, blocks: int, *, channels: int, classes: int, width: int = 16) -> None:
+        conv = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        layers: list[nn.Module] = [conv, nn.BatchNorm2d(width), nn.ReLU()]
+        inputs = width
+        for stage in range(3):
+            for block in range(blocks):
+                outputs = width << stage
+                stride = 2 if stage > 0 and block == 0 else 1
+                layers.append(ResidualBlock(inputs, outputs, stride))
+                inputs = outputs
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
+        super().__init__(*layers)
+
+
+class PlainNet(nn.Sequential):
+    """AlexNet's plan at 3 x 3: five conv-ReLU layers, three poolings, no normalisation.
+
+    Takes [N, channels, H, W] with H and W of at least 8, gives logits [N, classes].
+    """
+
+    def __init__(self, *, channels: int, classes: int, width: int = 32) -> None:
+        plan = [(width, True), (2 * width, True), (3 * width, False), (3 * width, False)]
+        layers: list[nn.Module] = []
+        inputs = channels
+        for outputs, pool in [*plan, (2 * width, True)]:
+            conv = nn.Conv2d(inputs, outputs, 3, 1, 1)
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            layers += [conv, nn.ReLU(), nn.MaxPool2d(2)] if pool else [conv, nn.ReLU()]
+            inputs = outputs
+        layers += [nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(0.25)]
+        super().__init__(*layers, nn.Linear(9 * inputs, classes))
+
+
+class FitImages(nn.Module):
+    """Grey images to colour ones and small images to larger ones: [N, C, H, W] to [N, 3, S, S]."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.expand(-1, 3, -1, -1)
+        if x.shape[-1] == self.size:
+            return x
+        return interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
+
+
+def build(name: str, *, channels: int, size: int, classes: int) -> nn.Module:
+    """The network `name` for images of [channels, size, size], initialised by torch's generator.
+
+    `name` is one of `NAMES` or of torchvision's classification models. Residual networks and
+    DenseNets of torchvision get the usual stem for small images (3 x 3, stride 1, no pooling);
+    the others see the images at the smallest of 32, 64, 96, 128 and 224 pixels that they accept.
+
+    Raises ValueError for an unknown name, ModuleNotFoundError if it needs torchvision.
+    """
+    own: dict[str, Callable[..., nn.Module]] = {
+        "resnet8": partial(ResidualNet, 1),
+        "resnet14": partial(ResidualNet, 2),
+        "resnet20": partial(ResidualNet, 3),
+        "plain": PlainNet,
+    }
+    if name in own:
+        return own[name](channels=channels, classes=classes)
+    network = _torchvision_network(name, classes)
+    return nn.Sequential(FitImages(_smallest_size(network, size)), network)
+
+
+def _torchvision_network(name: str, classes: int) -> nn.Module:
+    try:
+        import torchvision.models as zoo
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "sparsetrain.networks.build: expected torchvision to be installed for a network other "
+            f"than {', '.join(NAMES)}, got none. Run pip install torchvision"
+        ) from error
+    known = zoo.list_models(module=zoo)
+    if name not in known:
+        raise ValueError(
+            "sparsetrain.networks.build: expected name to be one of "
+            f"{', '.join([*NAMES, *known])}, got {name!r}"
+        )
+    extra: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):  # their auxiliary heads return tuples in training
+        extra = {"aux_logits": False, "init_weights": True}
+    network: Any = zoo.get_model(name, weights=None, num_classes=classes, **extra)
+    if isinstance(network, zoo.ResNet):
+        network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, 1, 1, bias=False)
+        network.maxpool = nn.Identity()
+    elif isinstance(network, zoo.DenseNet):
+        stem = network.features
+        stem.conv0 = nn.Conv2d(3, stem.conv0.out_channels, 3, 1, 1, bias=False)
+        stem.pool0 = nn.Identity()
+    return network  # type: ignore[no-any-return]
+
+
+def _smallest_size(network: nn.Module, size: int) -> int:
+    """The first of `size` and the larger `_LARGER_SIZES` at which `network` takes an image."""
+    network.eval()
+    candidates = [size, *(larger for larger in _LARGER_SIZES if larger > size)]
+    with torch.no_grad():
+        while len(candidates) > 1:
+            try:
+                network(torch.zeros(1, 3, candidates[0], candidates[0]))
+                break
+            except (RuntimeError, AssertionError):  # torch's and torchvision's for a bad size
+                del candidates[0]
+    network.train()
+    return candidates[0]
