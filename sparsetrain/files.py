@@ -1,0 +1,63 @@
+"""Files that are either whole or not there: written beside their place, then moved into it."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def check_writable(path: Path) -> None:
+    """Find out now whether `path` can be written later, leaving what is there as it is.
+
+    Raises OSError with one sentence if its folder is missing or cannot be written, or if `path` is
+    a folder itself.
+    """
+    where = f"sparsetrain.files: expected {path} to be a file that can be written, got"
+    if path.is_dir():
+        raise IsADirectoryError(f"{where} a folder")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{where} no folder {path.parent}")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"{where} a folder that cannot be ({error.strerror})") from error
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call `write` on a new file and put it at `path` only when it is complete and on the disk.
+
+    Whatever happens, `path` holds the old content or the new. Raises OSError with one sentence.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OSError(
+            f"sparsetrain.files: expected {path} to be written, got {error.strerror or error}. "
+            "What was there before is still there"
+        ) from error
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` as indented JSON, atomically. NaN and Inf are a ValueError: JSON has none."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _umask() -> int:
+    """The process's mask, which can only be read by setting it; mkstemp ignores it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
