@@ -35,23 +35,28 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNet(nn.Sequential):
-    """The CIFAR residual network of He et al. (2016): 6 `blocks` + 2 layers in three stages.
+    """The CIFAR residual network of He et al. (2016): three stages of `blocks` blocks.
 
-    Takes [N, channels, H, W], gives logits [N, classes].
+    6 * blocks + 2 layers with weights, shortcuts aside. Takes [N, channels, H, W], gives logits
+    [N, classes].
     """
 
     def __init__(self, blocks: int, *, channels: int, classes: int, width: int = 16) -> None:
-        conv = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
-        layers: list[nn.Module] = [conv, nn.BatchNorm2d(width), nn.ReLU()]
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU()
         inputs = width
         for stage in range(3):
+            outputs = width << stage
             for block in range(blocks):
-                outputs = width << stage
                 stride = 2 if stage > 0 and block == 0 else 1
-                layers.append(ResidualBlock(inputs, outputs, stride))
+                name = f"block{stage + 1}_{block + 1}"
+                self.add_module(name, ResidualBlock(inputs, outputs, stride))
                 inputs = outputs
-        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
-        super().__init__(*layers)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.linear = nn.Linear(inputs, classes)
 
 
 class PlainNet(nn.Sequential):
@@ -61,16 +66,20 @@ class PlainNet(nn.Sequential):
     """
 
     def __init__(self, *, channels: int, classes: int, width: int = 32) -> None:
-        plan = [(width, True), (2 * width, True), (3 * width, False), (3 * width, False)]
-        layers: list[nn.Module] = []
+        super().__init__()
         inputs = channels
-        for outputs, pool in [*plan, (2 * width, True)]:
-            conv = nn.Conv2d(inputs, outputs, 3, 1, 1)
+        for number, factor in enumerate((1, 2, 3, 3, 2), start=1):
+            conv = nn.Conv2d(inputs, factor * width, 3, 1, 1)
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            layers += [conv, nn.ReLU(), nn.MaxPool2d(2)] if pool else [conv, nn.ReLU()]
-            inputs = outputs
-        layers += [nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(0.25)]
-        super().__init__(*layers, nn.Linear(9 * inputs, classes))
+            self.add_module(f"conv{number}", conv)
+            self.add_module(f"relu{number}", nn.ReLU())
+            if number in (1, 2, 5):
+                self.add_module(f"pool{number}", nn.MaxPool2d(2))
+            inputs = factor * width
+        self.pool = nn.AdaptiveAvgPool2d(3)
+        self.flatten = nn.Flatten()
+        self.dropout = nn.Dropout(0.25)
+        self.linear = nn.Linear(9 * inputs, classes)
 
 
 class FitImages(nn.Module):
@@ -93,9 +102,9 @@ class FitImages(nn.Module):
 def build(name: str, *, channels: int, size: int, classes: int) -> nn.Module:
     """The network `name` for images of [channels, size, size], initialised by torch's generator.
 
-    `name` is one of `NAMES` or of torchvision's classification models. Residual networks and
-    DenseNets of torchvision get the usual stem for small images (3 x 3, stride 1, no pooling);
-    the others see the images at the smallest of 32, 64, 96, 128 and 224 pixels that they accept.
+    `name` is one of `NAMES` or of torchvision's classification models. Its residual networks get
+    the usual stem for small images, 3 x 3 with stride 1 and no pooling; others see the images at
+    the smallest size they accept: as they are, or enlarged to 32, 64, 96, 128 or 224 pixels.
 
     Raises ValueError for an unknown name, ModuleNotFoundError if it needs torchvision.
     """
@@ -132,10 +141,6 @@ def _torchvision_network(name: str, classes: int) -> nn.Module:
     if isinstance(network, zoo.ResNet):
         network.conv1 = nn.Conv2d(3, network.conv1.out_channels, 3, 1, 1, bias=False)
         network.maxpool = nn.Identity()
-    elif isinstance(network, zoo.DenseNet):
-        stem = network.features
-        stem.conv0 = nn.Conv2d(3, stem.conv0.out_channels, 3, 1, 1, bias=False)
-        stem.pool0 = nn.Identity()
     return network  # type: ignore[no-any-return]
 
 

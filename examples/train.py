@@ -1,0 +1,198 @@
+"""Train a network with pruned gradients and see what it saves: `python examples/train.py`.
+
+Ctrl-C stops after the step in progress and leaves a checkpoint; `--resume FILE` goes on from it as
+if nothing had happened.
+"""
+
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import torch
+from click.core import ParameterSource
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tables import LAYER_LEGEND, LEGEND, epoch_header, epoch_row, layer_table
+
+from sparsetrain import checkpoint, datasets, networks
+from sparsetrain.files import check_writable, write_json
+from sparsetrain.ops import BACKENDS
+from sparsetrain.training import Settings, Trainer
+
+FILE = click.Path(dir_okay=True, path_type=Path)  # what is wrong with a path we say ourselves
+
+
+class Interrupt:
+    """Notes the first Ctrl-C or SIGTERM, so that a step in progress ends; a second one stops it."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __enter__(self) -> "Interrupt":
+        self.old = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(number, signal.default_int_handler)
+
+
+@click.command(context_settings={"show_default": True, "max_content_width": 100})
+@click.option("--model", default="resnet8", help=f"{', '.join(networks.NAMES)} or torchvision's.")
+@click.option("--dataset", type=click.Choice(datasets.NAMES), default="fashion-mnist")
+@click.option("--data-dir", type=FILE, help="Folder of the data files.  [default: shipped subset]")
+@click.option("--rate", type=float, help="Pruning rate in [0, 1).  [default: 0.9]")
+@click.option("--density", type=float, help="Density to prune to, in (0, 1], instead of a rate.")
+@click.option("--dense", is_flag=True, help="Train the model as it is, for comparison.")
+@click.option("--backend", type=click.Choice(BACKENDS), default="auto", help="Convolutions to use.")
+@click.option("--epochs", type=click.IntRange(1), default=Settings.epochs)
+@click.option("--batch-size", type=click.IntRange(1), default=Settings.batch_size)
+@click.option("--learning-rate", type=float, default=Settings.learning_rate, help="At its peak.")
+@click.option("--seed", type=click.IntRange(0), default=Settings.seed)
+@click.option("--threads", type=click.IntRange(1), default=torch.get_num_threads)
+@click.option("--json", "json_path", type=FILE, help="Write the results here after each epoch.")
+@click.option("--checkpoint", "save_path", type=FILE, help="Checkpoint, written after each epoch.  "
+              "[default: that of --resume, or runs/MODEL-DATASET-RULE-seedN.pt]")  # fmt: skip
+@click.option("--resume", type=FILE, help="Go on from this checkpoint, with its settings.")
+@click.pass_context
+def train(
+    context: click.Context,
+    data_dir: Path | None,
+    json_path: Path | None,
+    save_path: Path | None,
+    resume: Path | None,
+    **options: Any,
+) -> int:
+    """Train a network with pruned gradients and sparse convolutions; count what a chip would save.
+
+    Example: python examples/train.py --density 0.2 --epochs 3 --json run.json
+    """
+    console = Console(highlight=False)
+    try:
+        content = checkpoint.load(resume) if resume else None
+        settings = choose_settings(context, options, content)
+        save_path = save_path or resume or default_path(settings)
+        for path in filter(None, (save_path, json_path)):
+            check_writable(path)
+        torch.set_num_threads(settings.threads)
+        data = datasets.load(settings.dataset, data_dir)
+        if content is None or resume is None:
+            trainer = Trainer(settings, data)
+        else:
+            trainer = checkpoint.restore(resume, content, data)
+    except (ValueError, OSError, ImportError) as error:
+        raise click.ClickException(str(error)) from error
+    console.print(
+        f"{settings.model} on {len(data.train):,} images of {data.name}, {settings.rule}, "
+        f"{settings.epochs} epochs of {trainer.steps} steps, {settings.threads} threads"
+    )
+    return follow(trainer, console, save_path, json_path)
+
+
+def choose_settings(
+    context: click.Context, options: dict[str, Any], content: dict[str, Any] | None
+) -> Settings:
+    """The settings of the command line, or those of the checkpoint it must not contradict."""
+    given = {
+        field.name: options[field.name]
+        for field in fields(Settings)
+        if context.get_parameter_source(field.name) is ParameterSource.COMMANDLINE
+    }
+    if content is None:
+        rule = {} if given.keys() & {"rate", "density", "dense"} else {"rate": 0.9}
+        return Settings(**{**options, **rule})
+    saved = checkpoint.settings(content)
+    for name, value in given.items():
+        if value != getattr(saved, name):
+            raise ValueError(
+                f"expected --{name.replace('_', '-')} to be {getattr(saved, name)} as in the "
+                f"checkpoint, got {value}. Leave it out to resume, or start a new run"
+            )
+    return saved
+
+
+def default_path(settings: Settings) -> Path:
+    """Where the checkpoint of a run goes that has no --checkpoint: one file for each kind of run."""
+    name = f"{settings.model}-{settings.dataset}-{settings.rule}-seed{settings.seed}.pt"
+    with suppress(OSError):  # check_writable says it better
+        Path("runs").mkdir(exist_ok=True)
+    return Path("runs", name)
+
+
+def follow(trainer: Trainer, console: Console, save_path: Path, json_path: Path | None) -> int:
+    """Run `trainer` to its end or to an interrupt, showing and saving what it does; exit code."""
+
+    def save() -> None:
+        checkpoint.save(save_path, trainer)
+        if json_path:
+            write_json(json_path, trainer.results())
+
+    epochs, steps = trainer.settings.epochs, trainer.steps
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]} {task.fields[phase]:5}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}  loss {task.fields[loss]:.3f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console.print(LEGEND, style="dim")
+    console.print(epoch_header())
+    for record in trainer.records:
+        console.print(epoch_row(record, trainer.layers))
+    try:
+        with Interrupt() as interrupt, Progress(*columns, console=console, transient=True) as bar:
+            state = {"epoch": 1, "epochs": epochs, "phase": "train", "loss": float("nan")}
+            task = bar.add_task("", total=epochs * steps, **state)
+            for event in trainer.run():
+                state |= {"epoch": event.epoch + 1, "phase": event.phase}
+                if event.loss is not None:
+                    state["loss"] = event.loss
+                bar.update(task, completed=trainer.epoch * steps + trainer.step, **state)
+                if event.record is not None:
+                    console.print(epoch_row(event.record, trainer.layers))
+                    save()
+                if interrupt.number is not None:
+                    break
+        save()
+    except (OSError, FloatingPointError) as error:
+        raise click.ClickException(str(error)) from error
+    if trainer.epoch < epochs:
+        console.print(
+            f"Stopped at epoch {trainer.epoch + 1}, step {trainer.step} of {steps}. "
+            f"To go on: python {sys.argv[0]} --resume {save_path}",
+            soft_wrap=True,
+        )
+        return 128 + (interrupt.number or signal.SIGINT)
+    console.print()
+    console.print(layer_table(trainer.layers))
+    console.print(LAYER_LEGEND, style="dim")
+    console.print(f"Checkpoint: {save_path}", soft_wrap=True)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command with `arguments`, by default those of the process; the exit code.
+
+    Every failure is one sentence on stderr: 2 for what was asked wrongly, 130 for a second Ctrl-C.
+    """
+    try:
+        return int(train.main(arguments, standalone_mode=False) or 0)
+    except click.ClickException as error:
+        click.echo(f"train.py: {error.format_message()}", err=True)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("train.py: stopped at once; the last checkpoint is as it was", err=True)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

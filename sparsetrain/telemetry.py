@@ -1,0 +1,152 @@
+"""What a run reports: one record an epoch, one a layer, as docs/formats.md describes them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from torch import nn
+
+from sparsetrain import accel
+from sparsetrain.inspection import LayerDescription, LayerStats, describe, stats
+from sparsetrain.ops import explain
+
+PRICES = "aladdin_cacti32_14nm"
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One convolution: what conversion made of it, and what the recorded step showed of it.
+
+    Densities are nonzeros / elements; cycles and energy are of one training step, all passes, on
+    the SparseTrain chip and on its dense twin. docs/formats.md has every field.
+    """
+
+    name: str
+    kind: str
+    placement: str
+    rule: str
+    rate: float | None
+    density: float | None
+    backend: str | None
+    input_shape: list[int]
+    output_shape: list[int]
+    input_density: float
+    grad_density_before: float
+    grad_density: float
+    threshold: float | None
+    forward: str
+    grad_input: str | None
+    grad_weight: str | None
+    cycles: int
+    dense_cycles: int
+    energy_pj: float
+    dense_energy_pj: float
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of training; densities and costs are of its last step."""
+
+    epoch: int
+    train_loss: float
+    test_accuracy: float
+    input_density: float
+    grad_density_before: float
+    grad_density: float
+    step_seconds: float
+    cycles: int
+    dense_cycles: int
+    energy_pj: float
+    dense_energy_pj: float
+
+
+def layer_records(
+    model: nn.Module, recorded: accel.Workload, natural: accel.Workload
+) -> list[LayerRecord]:
+    """A record for each convolution of the `recorded` step of `model`, in forward order.
+
+    `natural` is the same step with nothing pruned: from it come the densities before pruning.
+    """
+    described = {description.name: description for description in describe(model)}
+    converted = any(description.backend is not None for description in described.values())
+    measured = stats(model) if converted else {}
+    chip = accel.estimate(recorded)
+    twin = accel.estimate(recorded, chip=accel.dense_twin168)
+    return [
+        LayerRecord(
+            **_conversion(layer, described, measured),
+            input_shape=[layer.N, layer.C, layer.H, layer.W],
+            output_shape=[layer.N, layer.K, layer.P, layer.Q],
+            input_density=layer.x_density,
+            grad_density_before=unpruned.dy_density,
+            grad_density=layer.dy_density,
+            cycles=sparse.total.cycles,
+            dense_cycles=dense.total.cycles,
+            energy_pj=accel.Report(chip.chip, (sparse,)).energy_pj(PRICES),
+            dense_energy_pj=accel.Report(twin.chip, (dense,)).energy_pj(PRICES),
+        )
+        for layer, unpruned, sparse, dense in zip(
+            recorded.layers, natural.layers, chip.layers, twin.layers, strict=True
+        )
+    ]
+
+
+def _conversion(
+    layer: accel.Layer,
+    described: Mapping[str, LayerDescription],
+    measured: Mapping[str, LayerStats],
+) -> dict[str, Any]:
+    """What conversion made of a recorded layer, and which backend each of its passes takes."""
+    name = layer.name.partition("#")[0]  # the second call of a shared convolution is name#2
+    function = LayerDescription(name, "function", "none", "not a module", None, None, None)
+    description = described.get(name, function)
+    choice = explain(
+        (layer.N, layer.C, layer.H, layer.W),
+        (layer.K, layer.C // layer.groups, layer.R, layer.S),
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+        input_density=layer.x_density,
+        grad_density=layer.dy_density,
+        backend=description.backend or "dense",
+    )
+    return {
+        **description._asdict(),
+        "name": layer.name,
+        "threshold": measured[name].threshold if name in measured else None,
+        "forward": choice.forward.backend,
+        "grad_input": choice.grad_input.backend if layer.needs_grad_input else None,
+        "grad_weight": choice.grad_weight.backend if layer.needs_grad_weight else None,
+    }
+
+
+def means(layers: list[LayerRecord]) -> dict[str, Any]:
+    """The densities and costs of an EpochRecord: over all elements, and summed over all layers."""
+
+    def density(field: str, shape: str) -> float:
+        elements = [prod(getattr(layer, shape)) for layer in layers]
+        nonzeros = (getattr(layer, field) * n for layer, n in zip(layers, elements, strict=True))
+        return float(sum(nonzeros) / sum(elements))
+
+    return {
+        "input_density": density("input_density", "input_shape"),
+        "grad_density_before": density("grad_density_before", "output_shape"),
+        "grad_density": density("grad_density", "output_shape"),
+        "cycles": sum(layer.cycles for layer in layers),
+        "dense_cycles": sum(layer.dense_cycles for layer in layers),
+        "energy_pj": sum(layer.energy_pj for layer in layers),
+        "dense_energy_pj": sum(layer.dense_energy_pj for layer in layers),
+    }
+
+
+def sparse_share(layers: list[LayerRecord]) -> float:
+    """The share of convolution calls, three a layer or two without grad_input, that ran sparse."""
+    calls = [
+        backend
+        for layer in layers
+        for backend in (layer.forward, layer.grad_input, layer.grad_weight)
+        if backend is not None
+    ]
+    return calls.count("sparse") / len(calls)

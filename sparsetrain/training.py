@@ -1,0 +1,276 @@
+"""The training loop: one class that the example, the sweep and the tests all drive.
+
+A trainer changes only inside `run()`, between two of its events; wherever the caller stops
+listening, `state_dict()` holds all that a new trainer needs to go on bit for bit.
+"""
+
+import copy
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
+from torch.optim.lr_scheduler import OneCycleLR
+
+from sparsetrain import accel, networks
+from sparsetrain.conversion import convert, revert
+from sparsetrain.datasets import Dataset, stream
+from sparsetrain.resumption import load_pruning_state, pruning_state
+from sparsetrain.telemetry import PRICES, EpochRecord, LayerRecord, layer_records, means
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What defines a run: two runs of equal settings on equal data give equal numbers.
+
+    Exactly one of `rate`, `density` and `dense` says how gradients are pruned; `dense` leaves the
+    model unconverted. `threads` is part of it, as torch's own kernels add in another order on
+    another number of threads. Raises ValueError for a value out of range.
+    """
+
+    model: str = "resnet8"
+    dataset: str = "fashion-mnist"
+    rate: float | None = None
+    density: float | None = None
+    dense: bool = False
+    backend: str = "auto"
+    epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float = 0.05
+    seed: int = 0
+    threads: int = field(default_factory=torch.get_num_threads)
+
+    def __post_init__(self) -> None:
+        if (self.rate is not None) + (self.density is not None) + self.dense != 1:
+            raise ValueError(
+                "sparsetrain.Settings: expected exactly one of rate, density and dense, "
+                f"got rate {self.rate}, density {self.density}, dense {self.dense}"
+            )
+        for name in ("epochs", "batch_size", "learning_rate", "threads"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"sparsetrain.Settings: expected {name} to be positive, "
+                    f"got {getattr(self, name)}"
+                )
+
+    @property
+    def rule(self) -> str:
+        """How gradients are pruned, in one word: dense, rate0.9 or density0.2."""
+        if self.dense:
+            return "dense"
+        return f"rate{self.rate}" if self.rate is not None else f"density{self.density}"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Where a run is: after `step` of `steps` of `epoch`, in "train" or "test".
+
+    `loss` is that of the step just done; `record` is set once, at the end of the epoch.
+    """
+
+    epoch: int
+    phase: str
+    step: int
+    steps: int
+    loss: float | None = None
+    record: EpochRecord | None = None
+
+
+class Trainer:
+    """One run: model, optimizer, schedule and position. Seeds torch's global generator.
+
+    SGD with Nesterov momentum, weight decay and a one-cycle schedule, on full batches in an order
+    and an augmentation that depend on (seed, epoch, step) alone. The last step of each epoch is
+    recorded for `records` and `layers`.
+
+    Raises what `networks.build` and `convert` raise, and ValueError for a batch larger than the
+    training set.
+    """
+
+    def __init__(self, settings: Settings, data: Dataset) -> None:
+        self.settings, self.data = settings, data
+        self.steps = len(data.train) // settings.batch_size
+        if self.steps == 0:
+            raise ValueError(
+                f"sparsetrain.Trainer: expected batch_size to be at most {len(data.train)}, the "
+                f"number of training images, got {settings.batch_size}"
+            )
+        torch.manual_seed(settings.seed)
+        self.model = networks.build(
+            settings.model, channels=data.channels, size=data.size, classes=len(data.classes)
+        )
+        if not settings.dense:
+            convert(
+                self.model, settings.rate, density=settings.density, backend=settings.backend
+            )
+        torch.manual_seed(settings.seed)  # a conversion that drew from it would move dropout
+        self.optimizer = SGD(
+            self.model.parameters(),
+            lr=settings.learning_rate,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=5e-4,
+        )
+        self.scheduler = OneCycleLR(
+            self.optimizer,
+            settings.learning_rate,
+            total_steps=self.steps * settings.epochs,
+            pct_start=0.25,
+            cycle_momentum=False,
+        )
+        self.epoch = self.step = 0
+        self.records: list[EpochRecord] = []
+        self.layers: list[LayerRecord] = []
+        self._loss_sum = self._seconds = 0.0
+        self._order: tuple[int, Tensor] | None = None
+
+    def run(self) -> Iterator[Event]:
+        """Train from where the trainer is to the last epoch; stop by not asking for more.
+
+        Yields an event after each training step, each batch of the test set, and each epoch.
+        Raises FloatingPointError at the end of an epoch whose loss is not finite.
+        """
+        while self.epoch < self.settings.epochs:
+            while self.step < self.steps:
+                loss = self._train_step()
+                yield Event(self.epoch, "train", self.step, self.steps, loss)
+            correct = 0
+            batches = range(0, len(self.data.test), EVALUATION_BATCH)
+            for number, first in enumerate(batches, start=1):
+                correct += self._count_correct(slice(first, first + EVALUATION_BATCH))
+                yield Event(self.epoch, "test", number, len(batches))
+            record = self._close_epoch(correct / len(self.data.test))
+            yield Event(record.epoch, "test", len(batches), len(batches), record=record)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes during a run, in types that weights_only loading accepts."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "pruning": None if self.settings.dense else pruning_state(self.model),
+            "random": torch.get_rng_state(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "loss_sum": self._loss_sum,
+            "seconds": self._seconds,
+            "records": [asdict(record) for record in self.records],
+            "layers": [asdict(layer) for layer in self.layers],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict()` was called, on a trainer of the same settings and data."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        if not self.settings.dense:
+            load_pruning_state(self.model, state["pruning"])
+        torch.set_rng_state(state["random"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self._loss_sum, self._seconds = state["loss_sum"], state["seconds"]
+        self.records = [EpochRecord(**record) for record in state["records"]]
+        self.layers = [LayerRecord(**layer) for layer in state["layers"]]
+
+    def results(self) -> dict[str, Any]:
+        """What `--json` writes, field by field in docs/formats.md: config, epochs and layers."""
+        config = {
+            **asdict(self.settings),
+            "data": self.data.fingerprint,
+            "train_images": len(self.data.train),
+            "test_images": len(self.data.test),
+            "steps_per_epoch": self.steps,
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "prices": PRICES,
+            "python_version": platform.python_version(),
+            "torch_version": torch.__version__,
+        }
+        return {
+            "config": config,
+            "epochs": [asdict(record) for record in self.records],
+            "layers": [asdict(layer) for layer in self.layers],
+        }
+
+    def _train_step(self) -> float:
+        seed, size = self.settings.seed, self.settings.batch_size
+        start = time.perf_counter()
+        indices = self._epoch_order()[self.step * size : (self.step + 1) * size]
+        batch = self.data.batch(indices, stream(seed, self.epoch, self.step))
+        self.model.train()
+        self.optimizer.zero_grad()
+        if self.step == self.steps - 1:
+            loss = self._recorded_backward(*batch)
+        else:
+            loss = self._backward(self.model, *batch)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.step += 1
+        self._loss_sum += loss
+        if self.step < self.steps or self.steps == 1:  # recording is no part of a step's time
+            self._seconds += time.perf_counter() - start
+        return loss
+
+    def _epoch_order(self) -> Tensor:
+        """The order of the training images in this epoch, int64 [images]."""
+        if self._order is None or self._order[0] != self.epoch:
+            generator = stream(self.settings.seed, self.epoch)
+            order = torch.randperm(len(self.data.train), generator=generator)
+            self._order = (self.epoch, order)
+        return self._order[1]
+
+    @staticmethod
+    def _backward(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+        loss = cross_entropy(model(images), labels)
+        loss.backward()
+        return float(loss.detach())
+
+    def _recorded_backward(self, images: Tensor, labels: Tensor) -> float:
+        """A step like any other that also fills `layers`.
+
+        What its gradients would be with nothing pruned is seen in a reverted copy, with a fork of
+        the random numbers to come, so that the step itself is the same as without a recording.
+        """
+        natural = None
+        if not self.settings.dense:
+            twin = revert(copy.deepcopy(self.model))
+            with torch.random.fork_rng(devices=[]), accel.record(twin) as recording:
+                self._backward(twin, images, labels)
+            natural = recording.workload()
+        with accel.record(self.model) as recording:
+            loss = self._backward(self.model, images, labels)
+        workload = recording.workload()
+        self.layers = layer_records(self.model, workload, natural or workload)
+        return loss
+
+    @torch.no_grad()
+    def _count_correct(self, part: slice) -> int:
+        """How many test images of `part` get their label as the most likely class."""
+        self.model.eval()
+        logits = self.model(self.data.normalize(self.data.test.images[part]))
+        return int((logits.argmax(1) == self.data.test.labels[part]).sum())
+
+    def _close_epoch(self, accuracy: float) -> EpochRecord:
+        """Add the record of the epoch just tested and move to the next."""
+        loss = self._loss_sum / self.steps
+        if not abs(loss) < float("inf"):
+            raise FloatingPointError(
+                f"sparsetrain.Trainer: expected the loss of epoch {self.epoch + 1} to be finite, "
+                f"got {loss}. Lower the learning rate"
+            )
+        record = EpochRecord(
+            epoch=self.epoch + 1,
+            train_loss=loss,
+            test_accuracy=accuracy,
+            step_seconds=self._seconds / max(self.steps - 1, 1),
+            **means(self.layers),
+        )
+        self.records.append(record)
+        self.epoch, self.step = self.epoch + 1, 0
+        self._loss_sum = self._seconds = 0.0
+        return record

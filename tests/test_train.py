@@ -1,0 +1,359 @@
+"""Training: what it must not change, resumption bit for bit, and every refusal."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_data
+import torch
+
+from sparsetrain import checkpoint, datasets
+from sparsetrain.files import check_writable, write_atomically, write_json
+from sparsetrain.training import Settings, Trainer
+
+EXAMPLE = Path(__file__).parents[1] / "examples"
+TINY = Settings(rate=0.9, epochs=2, batch_size=24, learning_rate=0.02, threads=1)  # 8 steps
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return small_data.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def data(folder) -> datasets.Dataset:
+    return datasets.load(data_dir=folder)
+
+
+@pytest.fixture
+def train(monkeypatch, capsys):
+    """Calls examples/train.py in this process: (exit code, stdout, stderr)."""
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    monkeypatch.setenv("COLUMNS", "100")
+    import train as script
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = script.main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def losses(settings: Settings, data: datasets.Dataset, steps: int = 6) -> list[float]:
+    events = Trainer(settings, data).run()
+    return [next(events).loss for _ in range(steps)]
+
+
+def without_times(content: Any) -> Any:
+    """`content` without what a clock measured."""
+    if isinstance(content, dict):
+        return {
+            key: without_times(value)
+            for key, value in content.items()
+            if key not in ("seconds", "step_seconds")
+        }
+    return [without_times(value) for value in content] if isinstance(content, list) else content
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    """Bit equality of nested state."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_equal(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for left, right in zip(one, other, strict=True):
+            assert_equal(left, right)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+# What training must not change
+
+
+@pytest.mark.parametrize("model", ["resnet8", "plain"])
+def test_with_nothing_pruned_losses_are_the_plain_models(data, model):
+    plain = replace(TINY, model=model, rate=None, dense=True)
+    unpruned = replace(TINY, model=model, rate=0.0, backend="dense")
+    assert losses(plain, data, 16) == losses(unpruned, data, 16)
+
+
+@pytest.mark.parametrize("model", ["resnet8", "plain"])
+def test_sparse_convolutions_train_like_dense_ones(data, model):
+    unpruned = replace(TINY, model=model, rate=0.0)
+    sparse = losses(replace(unpruned, backend="sparse"), data)
+    dense = losses(replace(unpruned, backend="dense"), data)
+    assert sparse == pytest.approx(dense, rel=1e-4)
+
+
+def test_pruned_steps_agree_on_sparse_and_dense_convolutions(data):
+    sparse = losses(replace(TINY, backend="sparse"), data)
+    dense = losses(replace(TINY, backend="dense"), data)
+    assert sparse == pytest.approx(dense, rel=1e-2)  # a rounding may move a gradient over its bound
+
+
+def test_recording_a_step_does_not_change_it(data, monkeypatch):
+    recorded = losses(replace(TINY, epochs=1, model="plain"), data, 8)
+    monkeypatch.setattr(Trainer, "_recorded_backward", lambda self, x, y: self._backward(self.model, x, y))
+    assert recorded == losses(replace(TINY, epochs=1, model="plain"), data, 8)
+
+
+def test_every_image_is_trained_on_once_an_epoch(data):
+    trainer = Trainer(TINY, data)
+    order = trainer._epoch_order()
+    assert torch.equal(order.sort().values, torch.arange(len(data.train)))
+    trainer.epoch = 1
+    assert not torch.equal(trainer._epoch_order(), order)
+
+
+def test_pruning_lowers_densities_and_costs(data):
+    trainer = Trainer(replace(TINY, epochs=1), data)
+    for _ in trainer.run():
+        pass
+    record = trainer.records[0]
+    assert record.grad_density < 0.5 < 0.9 < record.grad_density_before
+    assert record.cycles < record.dense_cycles and record.energy_pj < record.dense_energy_pj
+    assert len(trainer.layers) == 9
+    assert trainer.layers[0].grad_input is None
+
+
+# Resumption
+
+
+@pytest.mark.parametrize(
+    ("model", "rule", "events"),
+    [
+        ("resnet8", {"rate": 0.9}, 3),  # inside the first epoch
+        ("plain", {"rate": 0.9}, 11),  # inside the second, with dropout
+        ("resnet8", {"rate": None, "density": 0.2}, 8),  # trained, not tested
+        ("plain", {"rate": None, "dense": True}, 10),  # at the end of an epoch
+    ],
+)
+def test_resumption_is_bit_exact(tmp_path, data, model, rule, events):
+    settings = replace(TINY, model=model, **rule)
+    whole = Trainer(settings, data)
+    for _ in whole.run():
+        pass
+    stopped = Trainer(settings, data)
+    for _, _ in zip(range(events), stopped.run(), strict=False):
+        pass
+    path = tmp_path / "run.pt"
+    checkpoint.save(path, stopped)
+    torch.manual_seed(123)  # what the process did before must not matter
+    resumed = checkpoint.restore(path, checkpoint.load(path), data)
+    for _ in resumed.run():
+        pass
+    assert_equal(without_times(whole.state_dict()), without_times(resumed.state_dict()))
+
+
+def test_interrupted_process_resumes_bit_exactly(tmp_path, folder):
+    def command(*arguments: object) -> list[str]:
+        return [sys.executable, str(EXAMPLE / "train.py"), *map(str, arguments)]
+
+    options = ["--epochs", 3, "--batch-size", 16, "--threads", 1, "--data-dir", folder]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"}
+    outputs = [tmp_path / name for name in ("whole.json", "whole.pt", "part.json", "part.pt")]
+    whole = ["--json", outputs[0], "--checkpoint", outputs[1]]
+    subprocess.run(command(*options, *whole), check=True, capture_output=True, env=environment)
+    part = subprocess.Popen(
+        command(*options, "--json", outputs[2], "--checkpoint", outputs[3]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert part.stdout is not None
+    for line in part.stdout:
+        if line.lstrip().startswith("1 "):  # the row of the first epoch
+            break
+    part.send_signal(signal.SIGINT)
+    rest, errors = part.communicate(timeout=60)
+    assert part.returncode == 130 and errors == ""
+    assert f"--resume {outputs[3]}" in rest
+    assert len(json.loads(outputs[2].read_text())["epochs"]) < 3
+    resumed = ["--resume", outputs[3], "--data-dir", folder, "--json", outputs[2]]
+    subprocess.run(command(*resumed), check=True, capture_output=True, env=environment)
+    results = [json.loads(path.read_text()) for path in (outputs[0], outputs[2])]
+    assert without_times(results[0]) == without_times(results[1])
+    states = [torch.load(path, weights_only=True) for path in (outputs[1], outputs[3])]
+    assert_equal(without_times(states[0]), without_times(states[1]))
+
+
+def test_finished_run_resumes_to_its_own_results(tmp_path, folder, train):
+    saved, results = tmp_path / "run.pt", tmp_path / "run.json"
+    common = ["--data-dir", folder, "--json", results]
+    options = ["--epochs", 1, "--batch-size", 24, "--threads", 1, "--checkpoint", saved]
+    code, out, _ = train(*options, *common)
+    assert code == 0 and "block3_1.conv2" in out and f"Checkpoint: {saved}" in out
+    first = results.read_bytes()
+    results.unlink()
+    assert train("--resume", saved, *common)[0] == 0
+    assert results.read_bytes() == first
+
+
+def test_checkpoints_lie_in_runs_by_default(tmp_path, folder, train, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--epochs", 1, "--batch-size", 96, "--threads", 1, "--data-dir", folder]
+    for rule in (["--dense"], ["--density", 0.2], []):
+        assert train(*options, *rule)[0] == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == [
+        f"resnet8-fashion-mnist-{rule}-seed0.pt" for rule in ("dense", "density0.2", "rate0.9")
+    ]
+
+
+# Refusals: one sentence on stderr, exit code 2, nothing lost
+
+
+def assert_refused(result: tuple[int, str, str], expected: str) -> None:
+    code, out, err = result
+    assert code == 2 and out == ""
+    assert err.startswith("train.py: ") and err.count("\n") == 1 and expected in err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--rate", 1], "expected rate to be in [0, 1), got 1.0"),
+        (["--density", 0], "expected density to be in (0, 1], got 0.0"),
+        (["--rate", 0.9, "--density", 0.2], "exactly one of rate, density and dense"),
+        (["--rate", 0.9, "--dense"], "exactly one of rate, density and dense"),
+        (["--epochs", 0], "'--epochs': 0 is not in the range"),
+        (["--learning-rate", 0], "expected learning_rate to be positive, got 0.0"),
+        (["--batch-size", 193], "expected batch_size to be at most 192"),
+        (["--dataset", "mnist"], "'--dataset': 'mnist' is not one of"),
+        (["--backend", "fast"], "'--backend': 'fast' is not one of"),
+        (["--model", "lenet"], "expected name to be one of resnet8"),
+        (["--dataset", "cifar10", "--data-dir", "/nowhere"], "expected /nowhere to be a folder"),
+        (["--data-dir", "/nowhere"], "to be in /nowhere or its FashionMNIST/raw, got neither"),
+        (["--resume", "/nowhere.pt"], "expected /nowhere.pt to be a checkpoint, got no file"),
+        (["--json", "/nowhere/run.json"], "got no folder /nowhere"),
+        (["--checkpoint", "/"], "expected / to be a file that can be written, got a folder"),
+        (["--json", "/proc/run.json"], "expected /proc/run.json to be a file"),
+        (["--nonsense"], "No such option"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,
+)
+def test_bad_options_are_refused(tmp_path, folder, train, monkeypatch, options, expected):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(train("--data-dir", folder, "--threads", 1, *options), expected)
+
+
+@pytest.fixture
+def saved(tmp_path, data) -> Path:
+    """A checkpoint of a run of TINY that has done two steps."""
+    trainer = Trainer(TINY, data)
+    events = trainer.run()
+    next(events), next(events)
+    checkpoint.save(tmp_path / "run.pt", trainer)
+    return tmp_path / "run.pt"
+
+
+def change(path: Path, **changes: Any) -> None:
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, **changes}, path)
+
+
+def test_checkpoint_of_other_settings_is_refused(saved, folder, train):
+    resume = ["--resume", saved, "--data-dir", folder]
+    for option, value in {"--model": "plain", "--density": 0.2, "--epochs": 5, "--seed": 1}.items():
+        assert_refused(train(*resume, option, value), f"expected {option} to be")
+
+
+def test_checkpoint_of_another_network_is_refused(saved, folder, train, data):
+    other = Trainer(replace(TINY, model="plain"), data).state_dict()
+    change(saved, model=other["model"])
+    result = train("--resume", saved, "--data-dir", folder)
+    assert_refused(result, "a checkpoint of this version's resnet8, got one of another network")
+
+
+def test_checkpoint_of_other_data_is_refused(tmp_path, saved, train):
+    other = small_data.write(tmp_path / "other", train=168)
+    result = train("--resume", saved, "--data-dir", other)
+    assert_refused(result, "a run on these 168 + 100 images")
+
+
+def test_checkpoint_of_another_version_is_refused(saved, folder, train):
+    change(saved, sparsetrain_checkpoint=99)
+    result = train("--resume", saved, "--data-dir", folder)
+    assert_refused(result, "a checkpoint of version 1, got version 99")
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "text", "state_dict", "executable"])
+def test_what_is_no_checkpoint_is_refused(saved, folder, train, kind):
+    whole = saved.read_bytes()
+    if kind in ("state_dict", "executable"):
+        torch.save({"weight": torch.zeros(1)} if kind == "state_dict" else print, saved)
+    else:
+        saved.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[kind])
+    assert_refused(train("--resume", saved, "--data-dir", folder), "to be a checkpoint of a run")
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(saved, folder, train, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = saved.read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = train("--resume", saved, "--data-dir", folder)
+    assert code == 2 and "to be written, got No space left on device" in err
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, folder, train):
+    options = ["--model", "plain", "--learning-rate", 1e9, "--batch-size", 24, "--threads", 1]
+    code, _, err = train(*options, "--data-dir", folder, "--checkpoint", tmp_path / "run.pt")
+    assert code == 2 and "expected the loss of epoch 1 to be finite, got" in err
+
+
+# Files
+
+
+def test_files_are_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, lambda file: file.write(b"old"))
+
+    def fail(file: Any) -> None:
+        file.write(b"new")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"loss": float("nan")})
+    assert path.read_bytes() == b"old"
+
+
+def test_checking_a_path_changes_nothing(tmp_path):
+    check_writable(tmp_path / "new")
+    (tmp_path / "old").write_text("old")
+    check_writable(tmp_path / "old")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
+
+
+def test_written_files_have_ordinary_permissions(tmp_path):
+    write_json(tmp_path / "run.json", {})
+    (tmp_path / "plain").touch()
+    modes = {oct((tmp_path / name).stat().st_mode) for name in ("run.json", "plain")}
+    assert len(modes) == 1
