@@ -9,7 +9,9 @@ LEGEND = (
     "of the outputs' gradients before and after pruning; Mcycles, mJ: of one step on the "
     "SparseTrain chip, each with the gain over its dense twin."
 )
-LAYER_LEGEND = "sparse: the passes that ran sparse: forward, gradient of the input x, of the weight w."
+LAYER_LEGEND = (
+    "sparse: the passes that ran sparse: forward, gradient of the input x, of the weight w."
+)
 
 _EPOCH_COLUMNS = (  # heading, width
     *(("epoch", 5), ("sparse", 6), ("loss", 5), ("test", 6), ("x", 5), ("dy", 5)),

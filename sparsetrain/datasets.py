@@ -69,7 +69,7 @@ class Dataset:
         for split in (self.train, self.test):
             for tensor in (split.images, split.labels):
                 digest.update(str(tuple(tensor.shape)).encode())
-                digest.update(memoryview(tensor.numpy()))
+                digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()[:32]
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ def _load_cifar10(data_dir: Path | None) -> Dataset:
             "cifar-10-batches-py, got none. CIFAR-10 is not shipped"
         )
     try:
-        from torchvision.datasets import CIFAR10
+        from torchvision.datasets import CIFAR10  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "sparsetrain.datasets.load: expected torchvision to be installed for cifar10, got "

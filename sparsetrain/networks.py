@@ -29,6 +29,7 @@ class ResidualBlock(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] to [N, outputs, H/stride, W/stride]."""
         y = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
         out: Tensor = self.relu2(y + self.shortcut(x))
         return out
@@ -90,9 +91,11 @@ class FitImages(nn.Module):
         self.size = size
 
     def extra_repr(self) -> str:
+        """The size, for repr."""
         return f"size={self.size}"
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, 1 or 3, H, W] to [N, 3, size, size]."""
         x = x.expand(-1, 3, -1, -1)
         if x.shape[-1] == self.size:
             return x
@@ -122,7 +125,7 @@ def build(name: str, *, channels: int, size: int, classes: int) -> nn.Module:
 
 def _torchvision_network(name: str, classes: int) -> nn.Module:
     try:
-        import torchvision.models as zoo
+        import torchvision.models as zoo  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "sparsetrain.networks.build: expected torchvision to be installed for a network other "

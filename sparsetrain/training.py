@@ -107,9 +107,7 @@ class Trainer:
             settings.model, channels=data.channels, size=data.size, classes=len(data.classes)
         )
         if not settings.dense:
-            convert(
-                self.model, settings.rate, density=settings.density, backend=settings.backend
-            )
+            convert(self.model, settings.rate, density=settings.density, backend=settings.backend)
         torch.manual_seed(settings.seed)  # a conversion that drew from it would move dropout
         self.optimizer = SGD(
             self.model.parameters(),
@@ -227,7 +225,7 @@ class Trainer:
     @staticmethod
     def _backward(model: nn.Module, images: Tensor, labels: Tensor) -> float:
         loss = cross_entropy(model(images), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
     def _recorded_backward(self, images: Tensor, labels: Tensor) -> float:

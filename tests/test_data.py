@@ -186,4 +186,3 @@ def test_augmented_images_are_mirrored_and_moved_ones(shift):
         assert found
         seen += found
     assert len(set(seen)) > len(steps) ** 2  # both mirrorings, many corners
-

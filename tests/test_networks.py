@@ -92,5 +92,7 @@ def test_unknown_network_lists_the_known_ones():
 
 def test_torchvision_is_asked_for_when_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(ModuleNotFoundError, match=r"expected torchvision to be installed.*got none"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"expected torchvision to be installed.*got none"
+    ):
         build("resnet18")

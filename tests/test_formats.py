@@ -1,0 +1,87 @@
+"""docs/formats.md against the files that are really written: every field, no other, its type."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_data
+import torch
+
+from sparsetrain import checkpoint, datasets
+from sparsetrain.files import write_json
+from sparsetrain.training import Settings, Trainer
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "formats.md"
+TYPES: dict[str, Any] = {
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "null": lambda value: value is None,
+    "object": lambda value: isinstance(value, dict),
+    "tensor": lambda value: isinstance(value, torch.Tensor),
+    "list of integers": lambda value: all(isinstance(item, int) for item in value),
+    "list of objects": lambda value: all(isinstance(item, dict) for item in value),
+}
+
+
+def documented(heading: str) -> dict[str, str]:
+    """{field: type} of the table under `heading`."""
+    text = DOCUMENT.read_text().split(f"\n{heading}\n", 1)[1]
+    section = re.split(r"^#", text, maxsplit=1, flags=re.MULTILINE)[0]
+    return dict(re.findall(r"^\| `(\w+)` \| ([\w ]+?) \|", section, re.MULTILINE))
+
+
+def assert_documented(content: dict[str, Any], heading: str) -> None:
+    fields = documented(heading)
+    assert list(content) == list(fields)
+    for name, kinds in fields.items():
+        assert any(TYPES[kind](content[name]) for kind in kinds.split(" or ")), (name, kinds)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[{"rate": 0.9}, {"density": 0.2, "model": "plain"}, {"dense": True}],
+    ids=["rate", "density", "dense"],
+)
+def trainer(request, tmp_path_factory) -> Trainer:
+    """A finished run of one epoch of two steps."""
+    data = datasets.load(data_dir=small_data.write(tmp_path_factory.mktemp("data"), train=32))
+    settings = Settings(**{"epochs": 1, "batch_size": 16, "threads": 1, **request.param})
+    trainer = Trainer(settings, data)
+    for _ in trainer.run():
+        pass
+    return trainer
+
+
+def test_results_are_as_documented(trainer, tmp_path):
+    write_json(tmp_path / "run.json", trainer.results())
+    results = json.loads((tmp_path / "run.json").read_text())
+    assert list(results) == ["config", "epochs", "layers"]
+    assert_documented(results["config"], "### `config`")
+    for heading, records in (("### `epochs`", "epochs"), ("### `layers`", "layers")):
+        assert results[records]
+        for record in results[records]:
+            assert_documented(record, heading)
+
+
+def test_values_have_their_units(trainer):
+    results = trainer.results()
+    for record in [*results["epochs"], *results["layers"]]:
+        densities = [value for name, value in record.items() if "density" in name]
+        assert all(value is None or 0 <= value <= 1 for value in densities)
+        assert record["cycles"] > 0 and record["energy_pj"] > 0
+    for total in ("cycles", "dense_cycles", "energy_pj", "dense_energy_pj"):
+        parts = sum(layer[total] for layer in results["layers"])
+        assert results["epochs"][0][total] == pytest.approx(parts)
+
+
+def test_checkpoints_are_as_documented(trainer, tmp_path):
+    checkpoint.save(tmp_path / "run.pt", trainer)
+    content = torch.load(tmp_path / "run.pt", weights_only=True)
+    heading = "## Checkpoints of a run: `examples/train.py --checkpoint FILE`"
+    assert_documented(content, heading)
+    settings = list(documented("### `config`"))[: len(content["settings"])]
+    assert list(content["settings"]) == settings and len(settings) == 11
