@@ -1,0 +1,32 @@
+// The kernels for AVX2 and FMA. The target lives in this file, not in build flags: a per-file -mavx2
+// would let the linker keep an AVX2 and FMA copy of a shared inline function for the whole program.
+#include "tables.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+
+#include "inline.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt")
+
+namespace sparsetrain::avx2 {
+#include "unroll.inl"
+#include "vector_avx2.inl"
+#include "all.inl"
+}  // namespace sparsetrain::avx2
+
+#pragma GCC pop_options
+
+namespace sparsetrain {
+
+const Kernels<float> kAvx2Float = avx2::make_table<float>("avx2");
+const Kernels<BFloat16> kAvx2BFloat16 = avx2::make_table<BFloat16>("avx2");
+const Kernels<Half> kAvx2Half = avx2::make_table<Half>("avx2");
+
+}  // namespace sparsetrain
+
+#endif

@@ -1,0 +1,32 @@
+// The kernels for AVX-512. The target lives in this file, not in build flags: a per-file -mavx512f
+// would let the linker keep an AVX-512 copy of a shared inline function for the whole program.
+#include "tables.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+
+#include "inline.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt")
+
+namespace sparsetrain::avx512 {
+#include "unroll.inl"
+#include "vector_avx512.inl"
+#include "all.inl"
+}  // namespace sparsetrain::avx512
+
+#pragma GCC pop_options
+
+namespace sparsetrain {
+
+const Kernels<float> kAvx512Float = avx512::make_table<float>("avx512");
+const Kernels<BFloat16> kAvx512BFloat16 = avx512::make_table<BFloat16>("avx512");
+const Kernels<Half> kAvx512Half = avx512::make_table<Half>("avx512");
+
+}  // namespace sparsetrain
+
+#endif

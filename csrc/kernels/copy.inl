@@ -1,0 +1,88 @@
+// Copies between tensors and the kernels' own order (a vector of channels a pixel): the place where
+// NCHW is transposed and 16-bit storage is converted.
+
+// Transposed reading: lane i of m[j] becomes source[i * stride + j], i < rows, j < columns; rows and
+// columns up to kWidth, the rest 0.
+template <class T>
+static INLINE void load_transposed(const T* source, int64_t stride, int rows, int columns,
+                                   Reg (&m)[Vector::kWidth]) {
+  if (rows == Vector::kWidth) {
+    unroll<Vector::kWidth>([&](auto i) INLINE_LAMBDA {
+      m[i] = Vector::load_first(source + i * stride, columns);
+    });
+  } else {
+    unroll<Vector::kWidth>([&](auto i) INLINE_LAMBDA {
+      m[i] = i < rows ? Vector::load_first(source + i * stride, columns) : Vector::zero();
+    });
+  }
+  Vector::transpose(m);
+}
+
+// kWidth, or what is left of it.
+static INLINE int lanes_left(int64_t left) {
+  return left < Vector::kWidth ? static_cast<int>(left) : Vector::kWidth;
+}
+
+// rows x width pixels of `channels` channels, `pitch` pixels a row and `block` scalars a pixel apart,
+// to a channels_last tensor.
+template <class T>
+static void copy_pixels_out(const Scalar* from, int64_t block, int64_t pitch, int64_t rows,
+                            int64_t width, int64_t channels, Dense<T> to) {
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < width; ++j) {
+      const Scalar* pixel = from + (i * pitch + j) * block;
+      T* out = to.at(0, 0, i, j);
+      for (int64_t c = 0; c < channels; c += Vector::kWidth) {
+        Vector::store_first(out + c, Vector::load(pixel + c), lanes_left(channels - c));
+      }
+    }
+  }
+}
+
+// The same to a contiguous tensor, whose rows of one channel follow each other: blocks of kWidth
+// consecutive pixels, over row ends, so that small images fill their vectors.
+template <class T>
+static void transpose_pixels_out(const Scalar* from, int64_t block, int64_t pitch, int64_t rows,
+                                 int64_t width, int64_t channels, Dense<T> to) {
+  const int64_t pixels = rows * width;
+  for (int64_t p = 0; p < pixels; p += Vector::kWidth) {
+    const int columns = lanes_left(pixels - p);
+    const Scalar* pixel[Vector::kWidth];
+    int64_t i = p / width, j = p % width;
+    for (int n = 0; n < Vector::kWidth; ++n) {
+      pixel[n] = from + (i * pitch + j) * block;  // the last one is repeated beyond the end
+      if (n + 1 < columns && ++j == width) ++i, j = 0;
+    }
+    for (int64_t c = 0; c < channels; c += Vector::kWidth) {
+      Reg m[Vector::kWidth];
+      unroll<Vector::kWidth>([&](auto n) INLINE_LAMBDA { m[n] = Vector::load(pixel[n] + c); });
+      Vector::transpose(m);
+      T* out = to.data + c * to.stride[1] + p;
+      const int count = lanes_left(channels - c);
+      unroll<Vector::kWidth>([&](auto n) INLINE_LAMBDA {
+        if (n < count) Vector::store_first(out + n * to.stride[1], m[n], columns);
+      });
+    }
+  }
+}
+
+// `pixels` pixels of up to kWidth channels (`lanes` of them valid) to vectors `block` scalars apart.
+template <class T>
+static INLINE void copy_run(const T* from, int64_t channel_stride, int64_t pixel_stride,
+                            bool channels_last, int lanes, int64_t pixels, int64_t block,
+                            Scalar* to) {
+  if (channels_last) {
+    for (int64_t j = 0; j < pixels; ++j) {
+      Vector::store(to + j * block, Vector::load_first(from + j * pixel_stride, lanes));
+    }
+    return;
+  }
+  for (int64_t j = 0; j < pixels; j += Vector::kWidth) {
+    const int columns = lanes_left(pixels - j);
+    Reg m[Vector::kWidth];
+    load_transposed(from + j, channel_stride, lanes, columns, m);
+    unroll<Vector::kWidth>([&](auto n) INLINE_LAMBDA {
+      if (n < columns) Vector::store(to + (j + n) * block, m[n]);
+    });
+  }
+}

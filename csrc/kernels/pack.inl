@@ -1,0 +1,79 @@
+// Weights in the order in which the spread loop reads them:
+// [group][block][tile][kernel row][source channel of the tile][slot][output channel of the block].
+
+// Offsets of the taps inside a tile, tabulated for kernels of usual sizes.
+struct TapOffsets {
+  static constexpr int64_t kTable = 256;
+  const SpreadPlan& plan;
+  int64_t table[kTable];
+
+  explicit TapOffsets(const SpreadPlan& p) : plan(p) {
+    for (int64_t i = 0; i < std::min(kTable, p.shape.R * p.shape.S); ++i) table[i] = compute(i);
+  }
+  int64_t compute(int64_t tap) const {
+    const int64_t row = tap / plan.shape.S * plan.tile * plan.shape.S;
+    return (row + plan.slot_of_tap(tap % plan.shape.S)) * plan.block;
+  }
+  int64_t operator[](int64_t tap) const { return tap < kTable ? table[tap] : compute(tap); }
+};
+
+// The vector of output channels at `from` (neighbours stride[out] apart) for `channels` source channels
+// of one tile, to `to`. Whichever of taps and source channels is contiguous in w is read in rows of
+// kWidth and transposed, unless output channels are.
+template <class T>
+static void pack_vector(const SpreadPlan& plan, const TapOffsets& offsets, const T* from,
+                        const int64_t* stride, int64_t channels, int lanes, Scalar* to) {
+  const int64_t taps = plan.shape.R * plan.shape.S, pixel = plan.shape.S * plan.block;
+  const int64_t out_stride = stride[plan.forward ? 0 : 1];
+  const int64_t channel_stride = stride[plan.forward ? 1 : 0];
+  const auto tap_at = [&](int64_t tap) {
+    return from + tap / plan.shape.S * stride[2] + tap % plan.shape.S * stride[3];
+  };
+  Reg m[Vector::kWidth];
+  if (out_stride == 1) {
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      for (int64_t a = 0; a < channels; ++a) {
+        Vector::store(to + a * pixel + offsets[tap],
+                      Vector::load_first(tap_at(tap) + a * channel_stride, lanes));
+      }
+    }
+  } else if (channel_stride == 1) {
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      for (int64_t a = 0; a < channels; a += Vector::kWidth) {
+        const int columns = lanes_left(channels - a);
+        load_transposed(tap_at(tap) + a, out_stride, lanes, columns, m);
+        Scalar* out = to + a * pixel + offsets[tap];
+        for (int n = 0; n < columns; ++n) Vector::store(out + n * pixel, m[n]);
+      }
+    }
+  } else {
+    for (int64_t a = 0; a < channels; ++a) {
+      for (int64_t tap = 0; tap < taps; tap += Vector::kWidth) {
+        const int columns = lanes_left(taps - tap);
+        load_transposed(from + a * channel_stride + tap, out_stride, lanes, columns, m);
+        for (int n = 0; n < columns; ++n) Vector::store(to + a * pixel + offsets[tap + n], m[n]);
+      }
+    }
+  }
+}
+
+template <class T>
+static void pack_weights(const SpreadPlan& plan, Dense<const T> w, int64_t first, int64_t last,
+                         Scalar* packed) {
+  const TapOffsets offsets(plan);
+  const int64_t tile_weights = plan.shape.R * plan.tile * plan.shape.S * plan.block;
+  for (int64_t block = first; block < last; ++block) {
+    const int64_t group = block / plan.blocks;
+    for (int64_t t = 0; t < plan.tiles; ++t) {
+      const int64_t a = t * plan.tile, channels = std::min(plan.tile, plan.source_channels - a);
+      for (int64_t v = 0; v < plan.block; v += Vector::kWidth) {
+        const int64_t out = block % plan.blocks * plan.block + v;
+        const int lanes = lanes_left(std::max<int64_t>(0, plan.out_channels - out));
+        const T* from = plan.forward ? w.at(group * plan.out_channels + out, a, 0, 0)
+                                     : w.at(group * plan.source_channels + a, out, 0, 0);
+        pack_vector(plan, offsets, from, w.stride, channels, lanes,
+                    packed + (block * plan.tiles + t) * tile_weights + v);
+      }
+    }
+  }
+}

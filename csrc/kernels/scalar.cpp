@@ -1,0 +1,30 @@
+// The kernels for any CPU, and for double on every CPU.
+#include "tables.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "inline.h"
+
+namespace sparsetrain::scalar_float {
+#include "unroll.inl"
+using Number = float;
+#include "vector_scalar.inl"
+#include "all.inl"
+}  // namespace sparsetrain::scalar_float
+
+namespace sparsetrain::scalar_double {
+#include "unroll.inl"
+using Number = double;
+#include "vector_scalar.inl"
+#include "all.inl"
+}  // namespace sparsetrain::scalar_double
+
+namespace sparsetrain {
+
+const Kernels<float> kScalarFloat = scalar_float::make_table<float>("scalar");
+const Kernels<BFloat16> kScalarBFloat16 = scalar_float::make_table<BFloat16>("scalar");
+const Kernels<Half> kScalarHalf = scalar_float::make_table<Half>("scalar");
+const Kernels<double> kScalarDouble = scalar_double::make_table<double>("scalar");
+
+}  // namespace sparsetrain

@@ -1,0 +1,119 @@
+// The vector type of AVX2 with FMA and F16C: 8 floats. Included inside a target region and a namespace
+// of its own by avx2.cpp.
+
+// kCompress[mask]: the lanes of the set bits in order, one byte each, then zeros.
+struct CompressTable {
+  uint64_t lanes[256];
+  constexpr CompressTable() : lanes{} {
+    for (int mask = 0; mask < 256; ++mask) {
+      int count = 0;
+      for (int lane = 0; lane < 8; ++lane) {
+        if (mask >> lane & 1) lanes[mask] |= static_cast<uint64_t>(lane) << (8 * count++);
+      }
+    }
+  }
+};
+static constexpr CompressTable kCompress;
+
+// Eight ones, then eight zeros: a window of it masks the first n lanes.
+alignas(64) static constexpr int32_t kFirst[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+
+struct Vector {
+  using Scalar = float;
+  using Reg = __m256;
+  using Offsets = __m256i;
+  static constexpr int kWidth = 8;
+  static constexpr int kRegisters = 16;
+
+  static INLINE Reg zero() { return _mm256_setzero_ps(); }
+  static INLINE Reg load(const float* p) { return _mm256_loadu_ps(p); }
+  static INLINE Reg broadcast(const float* p) { return _mm256_broadcast_ss(p); }
+  static INLINE void store(float* p, Reg v) { _mm256_storeu_ps(p, v); }
+  // acc + a * b
+  static INLINE Reg fma(Reg a, Reg b, Reg acc) { return _mm256_fmadd_ps(a, b, acc); }
+
+  // n in [0, 8]: only the first n lanes are read or written.
+  static INLINE __m256i first(int n) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kFirst + 8 - n));
+  }
+  static INLINE Reg load_first(const float* p, int n) { return _mm256_maskload_ps(p, first(n)); }
+  static INLINE void store_first(float* p, Reg v, int n) { _mm256_maskstore_ps(p, first(n), v); }
+  // The same for 16-bit storage, which has no masked loads: tails go through a buffer.
+  template <class Half16>
+  static INLINE __m128i load_halves(const Half16* p, int n) {
+    if (n == 8) return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    alignas(16) uint16_t buffer[8] = {};
+    for (int i = 0; i < n; ++i) buffer[i] = p[i].bits;
+    return _mm_load_si128(reinterpret_cast<const __m128i*>(buffer));
+  }
+  template <class Half16>
+  static INLINE void store_halves(Half16* p, __m128i v, int n) {
+    if (n == 8) return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v);
+    alignas(16) uint16_t buffer[8];
+    _mm_store_si128(reinterpret_cast<__m128i*>(buffer), v);
+    for (int i = 0; i < n; ++i) p[i].bits = buffer[i];
+  }
+  static INLINE Reg load_first(const BFloat16* p, int n) {
+    const __m256i bits = _mm256_cvtepu16_epi32(load_halves(p, n));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+  }
+  static INLINE Reg load_first(const Half* p, int n) {
+    return _mm256_cvtph_ps(load_halves(p, n));
+  }
+  static INLINE void store_first(BFloat16* p, Reg v, int n) {
+    // Round to nearest even: add half of the last kept bit, minus one when that bit is 0. NaN becomes
+    // the quiet one, which the addition could otherwise carry into infinity.
+    const __m256i bits = _mm256_castps_si256(v);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i bias = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+    const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, bias), 16);
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i kept = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), nan);
+    const __m256i packed = _mm256_packus_epi32(kept, kept);
+    store_halves(p, _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)), n);
+  }
+  static INLINE void store_first(Half* p, Reg v, int n) {
+    store_halves(p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), n);
+  }
+
+  static INLINE Offsets load_offsets(const uint32_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  // first, first + step, ...
+  static INLINE Offsets ramp(uint32_t first, uint32_t step) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i scaled = _mm256_mullo_epi32(lane, _mm256_set1_epi32(static_cast<int>(step)));
+    return _mm256_add_epi32(scaled, _mm256_set1_epi32(static_cast<int>(first)));
+  }
+  // Appends the nonzero lanes (NaN counts as one) and their offsets; returns how many. Writes kWidth
+  // entries whatever the count.
+  static INLINE int append(Reg v, Offsets offsets, float* values, uint32_t* out) {
+    const int mask = _mm256_movemask_ps(_mm256_cmp_ps(v, zero(), _CMP_NEQ_UQ));
+    const __m128i bytes = _mm_cvtsi64_si128(static_cast<int64_t>(kCompress.lanes[mask]));
+    const __m256i lanes = _mm256_cvtepu8_epi32(bytes);
+    _mm256_storeu_ps(values, _mm256_permutevar8x32_ps(v, lanes));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+                        _mm256_permutevar8x32_epi32(offsets, lanes));
+    return __builtin_popcount(static_cast<unsigned>(mask));
+  }
+
+  // m[i] lane j <-> m[j] lane i: pairs, then quadruples, then 128-bit lanes; 24 shuffles.
+  static INLINE void transpose(Reg (&m)[8]) {
+    __m256 t[8];
+    unroll<4>([&](auto i) INLINE_LAMBDA {
+      t[2 * i] = _mm256_unpacklo_ps(m[2 * i], m[2 * i + 1]);
+      t[2 * i + 1] = _mm256_unpackhi_ps(m[2 * i], m[2 * i + 1]);
+    });
+    unroll<2>([&](auto i) INLINE_LAMBDA {
+      m[4 * i] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0x44);
+      m[4 * i + 1] = _mm256_shuffle_ps(t[4 * i], t[4 * i + 2], 0xee);
+      m[4 * i + 2] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0x44);
+      m[4 * i + 3] = _mm256_shuffle_ps(t[4 * i + 1], t[4 * i + 3], 0xee);
+    });
+    unroll<4>([&](auto i) INLINE_LAMBDA {
+      t[i] = _mm256_permute2f128_ps(m[i], m[4 + i], 0x20);
+      t[4 + i] = _mm256_permute2f128_ps(m[i], m[4 + i], 0x31);
+    });
+    unroll<8>([&](auto i) INLINE_LAMBDA { m[i] = t[i]; });
+  }
+};

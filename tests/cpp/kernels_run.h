@@ -1,0 +1,99 @@
+// Runs the kernels of one table on whole tensors, for tests without torch: allocates what plans ask
+// for, exactly, so that a sanitizer sees every access beyond it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "../../csrc/kernels/api.h"
+
+namespace sparsetrain::testing {
+
+// A tensor [A,B,I,J] with its own memory, NCHW or channels_last.
+template <class T>
+struct Tensor {
+  int64_t sizes[4];
+  bool channels_last;
+  std::vector<T> data;
+
+  Tensor(int64_t a, int64_t b, int64_t i, int64_t j, bool last)
+      : sizes{a, b, i, j}, channels_last(last), data(static_cast<size_t>(a * b * i * j)) {}
+  Dense<T> view() { return {data.data(), {strides(0), strides(1), strides(2), strides(3)}}; }
+  Dense<const T> view() const {
+    return {data.data(), {strides(0), strides(1), strides(2), strides(3)}};
+  }
+  T& at(int64_t a, int64_t b, int64_t i, int64_t j) { return *view().at(a, b, i, j); }
+  const T& at(int64_t a, int64_t b, int64_t i, int64_t j) const { return *view().at(a, b, i, j); }
+
+ private:
+  int64_t strides(int d) const {
+    const int64_t B = sizes[1], I = sizes[2], J = sizes[3];
+    const int64_t last[] = {B * I * J, 1, J * B, B}, first[] = {B * I * J, I * J, J, 1};
+    return channels_last ? last[d] : first[d];
+  }
+};
+
+// Memory that begins at a cache line, as the seam's does, and ends where it was asked to.
+struct Scratch {
+  explicit Scratch(int64_t bytes)
+      : memory(static_cast<char*>(::operator new(static_cast<size_t>(bytes), kLine))) {}
+  ~Scratch() { ::operator delete(memory, kLine); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  template <class T>
+  T* as() {
+    return reinterpret_cast<T*>(memory);
+  }
+
+  static constexpr std::align_val_t kLine{64};
+  char* memory;
+};
+
+// Ranges of one task each, last first: nothing may depend on how tasks are dealt.
+template <class F>
+void each_backwards(int64_t tasks, F&& f) {
+  for (int64_t i = tasks; i-- > 0;) f(i, i + 1);
+}
+
+template <class T>
+void run_spread(const Kernels<T>& k, const ConvShape& shape, Pass pass, const Tensor<T>& source,
+                const Tensor<T>& weight, const T* bias, Tensor<T>& out) {
+  using S = typename Kernels<T>::Scalar;
+  const SpreadPlan plan = plan_spread(shape, pass, k.vector);
+  Scratch value(plan.list_entries() * sizeof(S)), offset(plan.list_entries() * 4);
+  Scratch start(plan.list_starts() * 4), base(plan.list_bases() * 8);
+  Scratch weights(plan.weight_scalars() * sizeof(S));
+  Scratch list_work(plan.list_work_bytes()), work(plan.work_bytes());
+  const PixelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
+                            base.as<int64_t>()};
+  each_backwards(plan.regions(), [&](int64_t first, int64_t last) {
+    k.pixel_lists(plan, source.view(), first, last, lists, list_work.memory);
+  });
+  each_backwards(plan.groups * plan.blocks, [&](int64_t first, int64_t last) {
+    k.pack_weights(plan, weight.view(), first, last, weights.as<S>());
+  });
+  each_backwards(plan.tasks(), [&](int64_t first, int64_t last) {
+    k.spread(plan, lists, weights.as<S>(), bias, first, last, out.view(), work.memory);
+  });
+}
+
+template <class T>
+void run_correlate(const Kernels<T>& k, const ConvShape& shape, int threads,
+                   const Tensor<T>& grad, const Tensor<T>& x, Tensor<T>& grad_weight) {
+  using S = typename Kernels<T>::Scalar;
+  const CorrelatePlan plan = plan_correlate(shape, k.vector, threads);
+  Scratch value(plan.list_entries() * sizeof(S)), offset(plan.list_entries() * 4);
+  Scratch start(plan.list_starts() * 4), base(plan.bands() * 8);
+  Scratch list_work(plan.list_work_bytes()), work(plan.work_bytes());
+  const ChannelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
+                              base.as<int64_t>()};
+  each_backwards(plan.bands(), [&](int64_t first, int64_t last) {
+    k.channel_lists(plan, grad.view(), first, last, lists, list_work.memory);
+  });
+  each_backwards(plan.tasks(), [&](int64_t first, int64_t last) {
+    k.correlate(plan, lists, x.view(), first, last, grad_weight.view(), work.memory);
+  });
+}
+
+}  // namespace sparsetrain::testing
