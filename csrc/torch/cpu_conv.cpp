@@ -1,13 +1,13 @@
 // The convolution on the CPU: sparse where choose() says so, else ATen's.
-#include <ATen/Parallel.h>
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
-#include "../kernels/rows.h"
+#include "../kernels/choose.h"
 #include "checks.h"
 #include "memory.h"
+#include "sparse_conv.h"
 
 namespace sparsetrain {
 namespace {
@@ -84,88 +84,6 @@ bool aten_needs_contiguous(const Geometry& g) {
   return s.groups > 1 || (s.R == 1 && s.S == 1 && s.stride_h != s.stride_w);
 }
 
-// The row kernels compute in float32 or float64.
-at::Tensor computable(const at::Tensor& t) {
-  return t.scalar_type() == at::kDouble ? t : t.to(at::kFloat);
-}
-
-template <class T>
-Dense<T> view(const at::Tensor& t) {
-  return {t.const_data_ptr<T>(), {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}};
-}
-
-// The compressed rows of a tensor [A,B,height,width] and the memory they lie in.
-template <class T>
-struct Compressed {
-  at::Tensor value, column, count;
-  Rows<T> rows;
-
-  explicit Compressed(const at::Tensor& t)
-      : value(at::empty({t.numel()}, t.options())),
-        column(at::empty({t.numel()}, t.options().dtype(at::kInt))),
-        count(
-            at::empty({t.numel() / std::max<int64_t>(t.size(3), 1)}, t.options().dtype(at::kInt))),
-        rows{value.mutable_data_ptr<T>(), column.mutable_data_ptr<int32_t>(),
-             count.mutable_data_ptr<int32_t>(), t.size(3)} {
-    at::parallel_for(0, count.numel(), 16, [&](int64_t first, int64_t last) {
-      compress_rows(view<T>(t), t.size(1), t.size(2), first, last, rows);
-    });
-  }
-};
-
-template <class F>
-auto for_compute(const at::Tensor& t, F f) {
-  return t.scalar_type() == at::kDouble ? f(double{}) : f(float{});
-}
-
-at::Tensor forward_sparse(const Geometry& g, const at::Tensor& input, const at::Tensor& weight,
-                          const std::optional<at::Tensor>& bias) {
-  const ConvShape& s = g.shape;
-  const at::Tensor x = computable(input), w = computable(weight).contiguous();
-  const at::Tensor b = bias ? computable(*bias).contiguous() : at::Tensor();
-  at::Tensor y = at::empty({s.N, s.K, s.P(), s.Q()}, x.options());
-  for_compute(x, [&](auto zero) {
-    using T = decltype(zero);
-    const Compressed<T> rows(x);
-    at::parallel_for(0, s.N * s.K, 1, [&](int64_t first, int64_t last) {
-      forward_rows(s, rows.rows, w.const_data_ptr<T>(),
-                   b.defined() ? b.const_data_ptr<T>() : nullptr, first, last,
-                   y.mutable_data_ptr<T>());
-    });
-  });
-  return y.to(input.scalar_type());
-}
-
-// Both gradients from one compression of dy; an undefined tensor where none is wanted.
-std::pair<at::Tensor, at::Tensor> backward_sparse(const Geometry& g, const at::Tensor& grad_output,
-                                                  const at::Tensor& input, const at::Tensor& weight,
-                                                  bool want_input, bool want_weight) {
-  const ConvShape& s = g.shape;
-  const at::Tensor dy = computable(grad_output), x = computable(input);
-  const at::Tensor w = computable(weight).contiguous();
-  at::Tensor dx, dw;
-  for_compute(dy, [&](auto zero) {
-    using T = decltype(zero);
-    const Compressed<T> rows(dy);
-    if (want_input) {
-      dx = at::empty({s.N, s.C, s.H, s.W}, dy.options());
-      at::parallel_for(0, s.N * s.C, 1, [&](int64_t first, int64_t last) {
-        grad_input_rows(s, rows.rows, w.const_data_ptr<T>(), first, last, dx.mutable_data_ptr<T>());
-      });
-    }
-    if (want_weight) {
-      dw = at::empty({s.K, s.C / s.groups, s.R, s.S}, dy.options());
-      at::parallel_for(0, s.K * (s.C / s.groups), 1, [&](int64_t first, int64_t last) {
-        grad_weight_rows(s, rows.rows, view<T>(x), first, last, dw.mutable_data_ptr<T>());
-      });
-    }
-  });
-  const auto restore = [&](const at::Tensor& t) {
-    return t.defined() ? t.to(input.scalar_type()) : t;
-  };
-  return {restore(dx), restore(dw)};
-}
-
 at::Tensor batch(const at::Tensor& t) { return t.dim() == 3 ? t.unsqueeze(0) : t; }
 
 at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
@@ -182,7 +100,7 @@ at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
   at::Tensor x = batch(input), w = weight, y;
   const Geometry g = geometry(x, w, stride, padding, dilation, groups);
   if (run_sparse(g, Pass::kForward, x, wanted)) {
-    y = forward_sparse(g, x, w, bias);
+    y = sparse_forward(g.shape, x, w, bias, format_for(x, format));
   } else {
     if (aten_needs_contiguous(g)) x = x.contiguous(), w = w.contiguous();
     y = at::convolution(x, w, bias, stride, padding, dilation, false, {0, 0}, groups);
@@ -209,7 +127,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
   const bool sparse_weight = output_mask[1] && run_sparse(g, Pass::kGradWeight, dy, wanted);
   at::Tensor dx, dw, db;
   if (sparse_input || sparse_weight) {
-    std::tie(dx, dw) = backward_sparse(g, dy, x, w, sparse_input, sparse_weight);
+    std::tie(dx, dw) = sparse_backward(g.shape, dy, x, w, sparse_input, sparse_weight, format);
   }
   const bool dense_input = output_mask[0] && !sparse_input;
   const bool dense_weight = output_mask[1] && !sparse_weight;
