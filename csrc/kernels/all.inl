@@ -1,11 +1,13 @@
-// Everything that is written once over a vector type, in order of use. The includer has opened a
+// Everything that is written once over a vector type. The includer has opened a
 // namespace of its own, inside a target region where the ISA needs one, and defined Vector.
 using Scalar = Vector::Scalar;
 using Reg = Vector::Reg;
 
+// clang-format off: in order of use
 #include "copy.inl"
 #include "lists.inl"
 #include "pack.inl"
 #include "spread.inl"
 #include "correlate.inl"
 #include "table.inl"
+// clang-format on

@@ -1,10 +1,11 @@
-// The fast CPU convolutions as the seam sees them: plans (plain numbers, how a pass is cut into tasks
-// and tiles), and one table of functions per instruction set and storage type, each over a range of
-// tasks that any thread may take. Every output element is computed by one task in one order, so
-// results depend neither on the number of threads nor on how ranges are dealt.
+// The fast CPU convolutions as the seam sees them: plans (plain numbers, how a pass is cut into
+// tasks and tiles), and one table of functions per instruction set and storage type, each over a
+// range of tasks that any thread may take. Every output element is computed by one task in one
+// order, so results depend neither on the number of threads nor on how ranges are dealt.
 //
 // Two loops do all the work:
-//   spread     forward (zeros of x) and grad_input (zeros of dy): a nonzero is spread over the output
+//   spread     forward (zeros of x) and grad_input (zeros of dy): a nonzero is spread over the
+//   output
 //              pixels that it touches. Lists of nonzeros per pixel, vectors along output channels.
 //   correlate  grad_weight (zeros of dy): a nonzero meets the R x S pixels of x around it. Lists of
 //              nonzeros per channel, vectors along input channels.
@@ -35,7 +36,8 @@ struct Dense {
 };
 
 // The nonzeros of all pixels. Those of channel tile t, row i (image * height + row) and pixel j are
-// entries [start[j], start[j + 1]) after base[t * rows + i], start = &start[(t * rows + i) * (width+1)].
+// entries [start[j], start[j + 1]) after base[t * rows + i], start = &start[(t * rows + i) *
+// (width+1)].
 template <class Scalar>
 struct PixelLists {
   Scalar* value;
@@ -49,7 +51,8 @@ struct PixelLists {
 template <class Scalar>
 struct ChannelLists {
   Scalar* value;
-  uint32_t* offset;  // bytes from the band's first pixel in the padded copy of x to the entry's pixel
+  uint32_t*
+      offset;  // bytes from the band's first pixel in the padded copy of x to the entry's pixel
   uint32_t* start;
   int64_t* base;
 };
@@ -63,11 +66,8 @@ struct Kernels {
   // Regions [first, last) of plan.regions(). work: plan.list_work_bytes().
   void (*pixel_lists)(const SpreadPlan& plan, Dense<const T> source, int64_t first, int64_t last,
                       PixelLists<Scalar> lists, void* work);
-  // Blocks [first, last) of plan.groups * plan.blocks. packed: plan.weight_scalars().
-  void (*pack_weights)(const SpreadPlan& plan, Dense<const T> weight, int64_t first, int64_t last,
-                       Scalar* packed);
   // Tasks [first, last) of plan.tasks(). bias [out channels] or nullptr. work: plan.work_bytes().
-  void (*spread)(const SpreadPlan& plan, PixelLists<Scalar> lists, const Scalar* packed,
+  void (*spread)(const SpreadPlan& plan, PixelLists<Scalar> lists, Dense<const T> weight,
                  const T* bias, int64_t first, int64_t last, Dense<T> out, void* work);
 
   // Bands [first, last) of plan.bands(). work: plan.list_work_bytes().

@@ -1,9 +1,13 @@
-// The kernels for AVX2 and FMA. The target lives in this file, not in build flags: a per-file -mavx2
-// would let the linker keep an AVX2 and FMA copy of a shared inline function for the whole program.
+// The kernels for AVX2 and FMA. The target lives in this file, not in build flags: a per-file
+// -mavx2 would let the linker keep an AVX2 copy of a shared inline function for the whole
+// program.
 #include "tables.h"
 
 #if defined(__x86_64__)
 
+// GCC 12 warns of the undefined pass-through operands inside its own intrinsics (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
 
 #include <algorithm>
@@ -14,9 +18,11 @@
 #pragma GCC target("avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt")
 
 namespace sparsetrain::avx2 {
+// clang-format off: in this order
 #include "unroll.inl"
 #include "vector_avx2.inl"
 #include "all.inl"
+// clang-format on
 }  // namespace sparsetrain::avx2
 
 #pragma GCC pop_options

@@ -4,6 +4,9 @@
 
 #if defined(__x86_64__)
 
+// GCC 12 warns of the undefined pass-through operands inside its own intrinsics (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
 
 #include <algorithm>
@@ -14,9 +17,11 @@
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt")
 
 namespace sparsetrain::avx512 {
+// clang-format off: in this order
 #include "unroll.inl"
 #include "vector_avx512.inl"
 #include "all.inl"
+// clang-format on
 }  // namespace sparsetrain::avx512
 
 #pragma GCC pop_options

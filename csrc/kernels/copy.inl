@@ -1,15 +1,14 @@
 // Copies between tensors and the kernels' own order (a vector of channels a pixel): the place where
 // NCHW is transposed and 16-bit storage is converted.
 
-// Transposed reading: lane i of m[j] becomes source[i * stride + j], i < rows, j < columns; rows and
-// columns up to kWidth, the rest 0.
+// Transposed reading: lane i of m[j] becomes source[i * stride + j], i < rows, j < columns; rows
+// and columns up to kWidth, the rest 0.
 template <class T>
 static INLINE void load_transposed(const T* source, int64_t stride, int rows, int columns,
                                    Reg (&m)[Vector::kWidth]) {
   if (rows == Vector::kWidth) {
-    unroll<Vector::kWidth>([&](auto i) INLINE_LAMBDA {
-      m[i] = Vector::load_first(source + i * stride, columns);
-    });
+    unroll<Vector::kWidth>(
+        [&](auto i) INLINE_LAMBDA { m[i] = Vector::load_first(source + i * stride, columns); });
   } else {
     unroll<Vector::kWidth>([&](auto i) INLINE_LAMBDA {
       m[i] = i < rows ? Vector::load_first(source + i * stride, columns) : Vector::zero();
@@ -23,8 +22,8 @@ static INLINE int lanes_left(int64_t left) {
   return left < Vector::kWidth ? static_cast<int>(left) : Vector::kWidth;
 }
 
-// rows x width pixels of `channels` channels, `pitch` pixels a row and `block` scalars a pixel apart,
-// to a channels_last tensor.
+// rows x width pixels of `channels` channels, `pitch` pixels a row and `block` scalars a pixel
+// apart, to a channels_last tensor.
 template <class T>
 static void copy_pixels_out(const Scalar* from, int64_t block, int64_t pitch, int64_t rows,
                             int64_t width, int64_t channels, Dense<T> to) {
@@ -66,7 +65,8 @@ static void transpose_pixels_out(const Scalar* from, int64_t block, int64_t pitc
   }
 }
 
-// `pixels` pixels of up to kWidth channels (`lanes` of them valid) to vectors `block` scalars apart.
+// `pixels` pixels of up to kWidth channels (`lanes` of them valid) to vectors `block` scalars
+// apart.
 template <class T>
 static INLINE void copy_run(const T* from, int64_t channel_stride, int64_t pixel_stride,
                             bool channels_last, int lanes, int64_t pixels, int64_t block,

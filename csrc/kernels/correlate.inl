@@ -1,9 +1,9 @@
 // grad_weight: lists of one output channel's nonzeros against bands of x.
 
 // Adds to sums[r][t][0..kRegs) the products of each listed nonzero with the kRegs vectors of x at
-// x + offset + r * row_bytes + t pixels. One broadcast and kRows * kTaps * kRegs FMAs a nonzero, the
-// sums in registers for the whole list (the paper's OSRC: output stationary).
-// sum_row: scalars from one kernel row of sums to the next.
+// x + offset + r * row_bytes + t pixels. One broadcast and kRows * kTaps * kRegs FMAs a nonzero,
+// the sums in registers for the whole list (the paper's OSRC: output stationary). sum_row: scalars
+// from one kernel row of sums to the next.
 template <int kRegs, int kRows, int kTaps>
 static void correlate_list(int64_t count, const Scalar* value, const uint32_t* offset,
                            const char* x, int64_t row_bytes, Scalar* sums, int64_t sum_row) {
@@ -11,9 +11,8 @@ static void correlate_list(int64_t count, const Scalar* value, const uint32_t* o
   Reg sum[kRows][kTaps][kRegs];
   const auto each = [&](auto&& f) INLINE_LAMBDA {
     unroll<kRows>([&](auto r) INLINE_LAMBDA {
-      unroll<kTaps>([&](auto t) INLINE_LAMBDA {
-        unroll<kRegs>([&](auto v) INLINE_LAMBDA { f(r, t, v); });
-      });
+      unroll<kTaps>(
+          [&](auto t) INLINE_LAMBDA { unroll<kRegs>([&](auto v) INLINE_LAMBDA { f(r, t, v); }); });
     });
   };
   each([&](auto r, auto t, auto v) INLINE_LAMBDA {
@@ -72,8 +71,7 @@ static void copy_image_in(const CorrelatePlan& plan, Dense<const T> x, int64_t h
     for (int64_t c = 0; c < padded; c += Vector::kWidth) {
       const int lanes = lanes_left(std::max<int64_t>(0, channels - c));
       const int64_t vector = c / Vector::kWidth;
-      Scalar* out =
-          row + vector / per_block * plane + vector % per_block * Vector::kWidth;
+      Scalar* out = row + vector / per_block * plane + vector % per_block * Vector::kWidth;
       const auto clear = [&](int64_t from, int64_t until) {
         for (int64_t j = from; j < until; ++j) Vector::store(out + j * plan.block, Vector::zero());
       };
@@ -99,16 +97,15 @@ static void copy_band_in(const CorrelatePlan& plan, const Band& band, Dense<cons
   for (int64_t n = 0; n < band.images; ++n) {
     const Dense<const T> image{x.at(band.image + n, channel, 0, 0),
                                {0, x.stride[1], x.stride[2], x.stride[3]}};
-    copy_image_in(plan, image, band.row * s.stride_h - s.pad_h,
-                  band.column * s.stride_w - s.pad_w, rows, columns, channels, plane,
+    copy_image_in(plan, image, band.row * s.stride_h - s.pad_h, band.column * s.stride_w - s.pad_w,
+                  rows, columns, channels, plane,
                   copy + n * plan.copy_rows(plan.band_rows) * columns * plan.block);
   }
 }
 
 // All lists of output channels [k0, k1) of one band against one block of x. sums [k][R][S][block].
 static void correlate_band(const CorrelatePlan& plan, const ChannelLists<Scalar>& lists,
-                           int64_t band, int64_t k0, int64_t k1, const Scalar* copy,
-                           Scalar* sums) {
+                           int64_t band, int64_t k0, int64_t k1, const Scalar* copy, Scalar* sums) {
   const ConvShape& s = plan.shape;
   const uint32_t* start = lists.start + band * (s.K + 1);
   const Scalar* value = lists.value + lists.base[band];
@@ -119,8 +116,8 @@ static void correlate_band(const CorrelatePlan& plan, const ChannelLists<Scalar>
   for (int64_t index = 0; index < plan.boxes(); ++index) {
     const TapBox box = plan.box(index);
     const CorrelateList walk = correlate_list_of(plan.registers, box);
-    const int64_t shift = box.row * row_bytes +
-                          box.tap * s.dilation_w * plan.block * plan.vector.scalar_bytes;
+    const int64_t shift =
+        box.row * row_bytes + box.tap * s.dilation_w * plan.block * plan.vector.scalar_bytes;
     const char* x = reinterpret_cast<const char*>(copy) + shift;
     Scalar* sum = sums + box.row * sum_row + box.tap * plan.block;
     for (int64_t k = k0; k < k1; ++k, sum += s.R * sum_row) {

@@ -6,9 +6,11 @@
 namespace sparsetrain {
 namespace {
 
-// The padded copy of one block of x. A list sweeps it in row order, so it may be a little larger than
-// L1; lists grow with it.
+// The padded copy of one block of x. A list sweeps it in row order, so it may be a little larger
+// than L1; lists grow with it.
 constexpr int64_t kCopyBytes = 32 * 1024;
+constexpr int64_t kSumBytes =
+    320 * 1024;                    // sums of a task, a third of L2: loaded and stored by every band
 constexpr int64_t kSetBlocks = 4;  // copied together: whole cache lines of a channels_last x
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -70,9 +72,10 @@ Band CorrelatePlan::band(int64_t index) const {
 }
 
 int64_t CorrelatePlan::list_work_bytes() const {
-  // One offset a pixel, and kWidth streams of entries, each with room for a whole vector more.
+  // One offset a pixel, and streams of entries, each with room for a whole vector more.
   const int64_t pixels = band_images * band_rows * band_columns + vector.width;
-  return pixels * 4 + vector.width * (pixels + vector.width) * (vector.scalar_bytes + 4) + 64;
+  const int64_t entries = streams(vector.width) * (pixels + vector.width);
+  return pixels * 4 + entries * (vector.scalar_bytes + 4);
 }
 
 int64_t CorrelatePlan::boxes() const {
@@ -106,7 +109,9 @@ CorrelatePlan plan_correlate(const ConvShape& shape, VectorShape vector, int thr
   const int64_t wanted = divide_up(threads, shape.groups);
   p.set = std::clamp<int64_t>(p.blocks / wanted, 1, std::max<int64_t>(1, kSetBlocks / p.registers));
   p.sets = divide_up(p.blocks, p.set);
-  p.splits = std::clamp<int64_t>(divide_up(wanted, p.sets), 1, p.channels_out);
+  const int64_t channel_sums = p.set * shape.R * shape.S * p.block * vector.scalar_bytes;
+  const int64_t cuts = divide_up(p.channels_out * channel_sums, kSumBytes);
+  p.splits = std::clamp<int64_t>(std::max(cuts, divide_up(wanted, p.sets)), 1, p.channels_out);
   choose_band(p, kCopyBytes / (p.block * vector.scalar_bytes));
   return p;
 }

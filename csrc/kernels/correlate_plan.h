@@ -15,8 +15,8 @@ struct TapBox {
   int rows, taps;
 };
 
-// A band: images [image, image + images), rows [row, row + rows), columns [column, column + columns)
-// of dy. Several images only when they are whole.
+// A band: images [image, image + images), rows [row, row + rows), columns [column, column +
+// columns) of dy. Several images only when they are whole.
 struct Band {
   int64_t image, images, row, rows, column, columns;
   int64_t pixels() const { return images * rows * columns; }
@@ -24,12 +24,12 @@ struct Band {
 
 struct CorrelatePlan {
   ConvShape shape;
-  int64_t channels_in, channels_out;  // a group: of x, of dy
-  int registers;                      // vectors of x channels a pixel
-  int64_t block, blocks;              // x channels a block, blocks a group
-  int64_t set;                        // blocks whose x is copied together
-  int64_t sets;                       // a group
-  int64_t splits;                     // ranges of output channels a group
+  int64_t channels_in, channels_out;             // a group: of x, of dy
+  int registers;                                 // vectors of x channels a pixel
+  int64_t block, blocks;                         // x channels a block, blocks a group
+  int64_t set;                                   // blocks whose x is copied together
+  int64_t sets;                                  // a group
+  int64_t splits;                                // ranges of output channels a group
   int64_t band_images, band_rows, band_columns;  // largest band
   VectorShape vector;
 
@@ -57,6 +57,8 @@ struct CorrelatePlan {
   int64_t list_entries() const { return bands() * band_entries(); }
   int64_t list_starts() const { return bands() * (shape.K + 1); }
   int64_t list_work_bytes() const;
+  // Lists that are built side by side.
+  static constexpr int streams(int width) { return 4 * width; }
   int64_t split_channels() const { return (channels_out + splits - 1) / splits; }
   int64_t sum_scalars() const { return set * split_channels() * shape.R * shape.S * block; }
   int64_t work_bytes() const {

@@ -1,5 +1,5 @@
-// Which instruction set runs: the best that this CPU and operating system support, or a lower one that
-// SPARSETRAIN_ISA names.
+// Which instruction set runs: the best that this CPU and operating system support, or a lower one
+// that SPARSETRAIN_ISA names.
 #include <cstdlib>
 #include <cstring>
 

@@ -29,13 +29,13 @@ static void transpose_pixels_in(const T* source, int64_t channel_stride, int64_t
   }
 }
 
-// The lists of `rows` rows of pixels, `stride` apart, that begin at entry `base`; returns their end.
+// The lists of `rows` rows of pixels, `stride` apart, that begin at entry `base`; returns their
+// end.
 template <class T>
 static int64_t append_rows(const SpreadPlan& plan, const T* pixels, int64_t row_stride,
                            int64_t pixel_stride, int64_t channels, int64_t rows, int64_t list,
                            int64_t base, const PixelLists<Scalar>& lists) {
-  const uint32_t unit =
-      static_cast<uint32_t>(plan.shape.S * plan.block * plan.vector.scalar_bytes);
+  const uint32_t unit = static_cast<uint32_t>(plan.shape.S * plan.block * plan.vector.scalar_bytes);
   for (int64_t i = 0; i < rows; ++i, ++list) {
     uint32_t* start = lists.start + list * (plan.source_width + 1);
     Scalar* value = lists.value + base;
@@ -121,44 +121,48 @@ static void append_planes(const CorrelatePlan& plan, const Band& band, Dense<con
   start[plan.shape.K] = count;
 }
 
-// kWidth lists that grow together.
+// Channels of a channels_last band whose lists grow together: four vectors, so that whole lines of
+// a pixel are read at once.
+static constexpr int kStreams = 4 * Vector::kWidth;
+static_assert(kStreams == CorrelatePlan::streams(Vector::kWidth));
 struct Streams {
   int64_t capacity;
   Scalar* value;
   uint32_t* offset;
-  uint32_t count[Vector::kWidth];
+  uint32_t count[kStreams];
 };
 
-// Appends kWidth channels of a channels_last band to kWidth streams: blocks of kWidth pixels,
-// transposed in registers, so that the cost of a zero is a share of a vector instruction.
+// Appends `channels` channels from `channel` on: blocks of kWidth pixels, transposed in registers,
+// so that a zero costs a share of a vector instruction and no branch.
 template <class T>
-static void append_transposed(const Band& band, Dense<const T> source, int64_t channel, int lanes,
-                              const uint32_t* pixel_offset, Streams& streams) {
+static void append_transposed(const Band& band, Dense<const T> source, int64_t channel,
+                              int64_t channels, const uint32_t* pixel_offset, Streams& streams) {
   const int64_t pixels = band.pixels();
   int64_t n = 0, i = 0, j = 0;
-  const T* pixel = source.at(band.image, channel, band.row, band.column);
   for (int64_t p = 0; p < pixels; p += Vector::kWidth) {
+    const T* pixel[Vector::kWidth];
     const int valid = lanes_left(pixels - p);
-    Reg m[Vector::kWidth];
-    for (int l = 0; l < Vector::kWidth; ++l) {
-      if (l >= valid) {
-        m[l] = Vector::zero();
-        continue;
-      }
-      m[l] = Vector::load_first(pixel, lanes);
-      pixel += source.stride[3];
+    for (int l = 0; l < valid; ++l) {
+      pixel[l] = source.at(band.image + n, channel, band.row + i, band.column + j);
       if (++j == band.columns) {
         j = 0;
         if (++i == band.rows) ++n, i = 0;
-        pixel = source.at(band.image + n, channel, band.row + i, band.column);
       }
     }
-    Vector::transpose(m);
     const auto offsets = Vector::load_offsets(pixel_offset + p);
-    unroll<Vector::kWidth>([&](auto l) INLINE_LAMBDA {
-      const int64_t at = l * streams.capacity + streams.count[l];
-      streams.count[l] += Vector::append(m[l], offsets, streams.value + at, streams.offset + at);
-    });
+    for (int64_t c = 0; c < channels; c += Vector::kWidth) {
+      const int lanes = lanes_left(channels - c);
+      Reg m[Vector::kWidth];
+      unroll<Vector::kWidth>([&](auto l) INLINE_LAMBDA {
+        m[l] = l < valid ? Vector::load_first(pixel[l] + c, lanes) : Vector::zero();
+      });
+      Vector::transpose(m);
+      unroll<Vector::kWidth>([&](auto l) INLINE_LAMBDA {
+        uint32_t& count = streams.count[c + l];
+        const int64_t at = (c + l) * streams.capacity + count;
+        count += Vector::append(m[l], offsets, streams.value + at, streams.offset + at);
+      });
+    }
   }
 }
 
@@ -168,11 +172,11 @@ static void append_pixels(const CorrelatePlan& plan, const Band& band, Dense<con
                           const uint32_t* pixel_offset, Streams& streams, uint32_t* start,
                           Scalar* value, uint32_t* offset) {
   uint32_t count = 0;
-  for (int64_t k = 0; k < plan.shape.K; k += Vector::kWidth) {
-    const int lanes = lanes_left(plan.shape.K - k);
-    std::fill_n(streams.count, Vector::kWidth, 0u);
-    append_transposed(band, source, k, lanes, pixel_offset, streams);
-    for (int l = 0; l < lanes; ++l) {
+  for (int64_t k = 0; k < plan.shape.K; k += kStreams) {
+    const int64_t channels = std::min<int64_t>(kStreams, plan.shape.K - k);
+    std::fill_n(streams.count, kStreams, 0u);
+    append_transposed(band, source, k, channels, pixel_offset, streams);
+    for (int64_t l = 0; l < channels; ++l) {
       start[k + l] = count;
       std::copy_n(streams.value + l * streams.capacity, streams.count[l], value + count);
       std::copy_n(streams.offset + l * streams.capacity, streams.count[l], offset + count);
@@ -187,9 +191,8 @@ static void channel_lists(const CorrelatePlan& plan, Dense<const T> source, int6
                           int64_t last, ChannelLists<Scalar> lists, void* work) {
   const int64_t pixels = plan.band_images * plan.band_rows * plan.band_columns + Vector::kWidth;
   Streams streams{pixels + Vector::kWidth, static_cast<Scalar*>(work), nullptr, {}};
-  streams.offset =
-      reinterpret_cast<uint32_t*>(streams.value + Vector::kWidth * streams.capacity);
-  uint32_t* pixel_offset = streams.offset + Vector::kWidth * streams.capacity;
+  streams.offset = reinterpret_cast<uint32_t*>(streams.value + kStreams * streams.capacity);
+  uint32_t* pixel_offset = streams.offset + kStreams * streams.capacity;
   std::fill_n(pixel_offset, pixels, 0u);
   for (int64_t index = first; index < last; ++index) {
     const Band band = plan.band(index);

@@ -1,5 +1,5 @@
 // Weights in the order in which the spread loop reads them:
-// [group][block][tile][kernel row][source channel of the tile][slot][output channel of the block].
+// [tile][kernel row][source channel of the tile][slot][output channel of the block].
 
 // Offsets of the taps inside a tile, tabulated for kernels of usual sizes.
 struct TapOffsets {
@@ -17,9 +17,9 @@ struct TapOffsets {
   int64_t operator[](int64_t tap) const { return tap < kTable ? table[tap] : compute(tap); }
 };
 
-// The vector of output channels at `from` (neighbours stride[out] apart) for `channels` source channels
-// of one tile, to `to`. Whichever of taps and source channels is contiguous in w is read in rows of
-// kWidth and transposed, unless output channels are.
+// The vector of output channels at `from` (neighbours stride[out] apart) for `channels` source
+// channels of one tile, to `to`. Whichever of taps and source channels is contiguous in w is read
+// in rows of kWidth and transposed, unless output channels are.
 template <class T>
 static void pack_vector(const SpreadPlan& plan, const TapOffsets& offsets, const T* from,
                         const int64_t* stride, int64_t channels, int lanes, Scalar* to) {
@@ -57,23 +57,20 @@ static void pack_vector(const SpreadPlan& plan, const TapOffsets& offsets, const
   }
 }
 
+// The weights of one block of output channels.
 template <class T>
-static void pack_weights(const SpreadPlan& plan, Dense<const T> w, int64_t first, int64_t last,
-                         Scalar* packed) {
+static void pack_block(const SpreadPlan& plan, Dense<const T> w, int64_t group, int64_t out0,
+                       Scalar* packed) {
   const TapOffsets offsets(plan);
-  const int64_t tile_weights = plan.shape.R * plan.tile * plan.shape.S * plan.block;
-  for (int64_t block = first; block < last; ++block) {
-    const int64_t group = block / plan.blocks;
-    for (int64_t t = 0; t < plan.tiles; ++t) {
-      const int64_t a = t * plan.tile, channels = std::min(plan.tile, plan.source_channels - a);
-      for (int64_t v = 0; v < plan.block; v += Vector::kWidth) {
-        const int64_t out = block % plan.blocks * plan.block + v;
-        const int lanes = lanes_left(std::max<int64_t>(0, plan.out_channels - out));
-        const T* from = plan.forward ? w.at(group * plan.out_channels + out, a, 0, 0)
-                                     : w.at(group * plan.source_channels + a, out, 0, 0);
-        pack_vector(plan, offsets, from, w.stride, channels, lanes,
-                    packed + (block * plan.tiles + t) * tile_weights + v);
-      }
+  for (int64_t t = 0; t < plan.tiles; ++t) {
+    const int64_t a = t * plan.tile, channels = std::min(plan.tile, plan.source_channels - a);
+    for (int64_t v = 0; v < plan.block; v += Vector::kWidth) {
+      const int64_t out = out0 + v;
+      const int lanes = lanes_left(std::max<int64_t>(0, plan.out_channels - out));
+      const T* from = plan.forward ? w.at(group * plan.out_channels + out, a, 0, 0)
+                                   : w.at(group * plan.source_channels + a, out, 0, 0);
+      pack_vector(plan, offsets, from, w.stride, channels, lanes,
+                  packed + t * plan.tile_scalars() + v);
     }
   }
 }

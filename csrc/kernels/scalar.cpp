@@ -1,23 +1,26 @@
 // The kernels for any CPU, and for double on every CPU.
-#include "tables.h"
-
 #include <algorithm>
 #include <cstring>
 
 #include "inline.h"
+#include "tables.h"
 
 namespace sparsetrain::scalar_float {
-#include "unroll.inl"
 using Number = float;
+// clang-format off: in this order
+#include "unroll.inl"
 #include "vector_scalar.inl"
 #include "all.inl"
+// clang-format on
 }  // namespace sparsetrain::scalar_float
 
 namespace sparsetrain::scalar_double {
-#include "unroll.inl"
 using Number = double;
+// clang-format off: in this order
+#include "unroll.inl"
 #include "vector_scalar.inl"
 #include "all.inl"
+// clang-format on
 }  // namespace sparsetrain::scalar_double
 
 namespace sparsetrain {

@@ -1,5 +1,5 @@
-// Forward and grad_input: rows of per-pixel nonzero lists, spread over output rows by a sliding window
-// of accumulators.
+// Forward and grad_input: rows of per-pixel nonzero lists, spread over output rows by a sliding
+// window of accumulators.
 
 // Walks `count` source pixels. Pixel j adds, for each of its nonzeros (a, v) and slot t,
 // v * weights[a][t][0..kRegs) to output pixel j * step + t, kRegs vectors of channels wide.
@@ -18,9 +18,8 @@ static void spread_row(const uint32_t* start, int64_t source_step, int64_t count
   if constexpr (kKeep > 0) step = kStep;
   Reg sum[kSlots][kRegs];
   const auto each = [&](auto slots, auto&& f) INLINE_LAMBDA {
-    unroll<decltype(slots)::kValue>([&](auto t) INLINE_LAMBDA {
-      unroll<kRegs>([&](auto v) INLINE_LAMBDA { f(t, v); });
-    });
+    unroll<decltype(slots)::kValue>(
+        [&](auto t) INLINE_LAMBDA { unroll<kRegs>([&](auto v) INLINE_LAMBDA { f(t, v); }); });
   };
   const Constant<kSlots> all{};
   const Constant<kKeep> kept{};
@@ -87,7 +86,9 @@ static void start_band(const SpreadPlan& plan, const T* bias, int64_t channels, 
                        Scalar* band) {
   for (int v = 0; v < plan.registers; ++v) {
     const int64_t left = channels - v * Vector::kWidth;
-    const int lanes = left < 0 ? 0 : left < Vector::kWidth ? static_cast<int>(left) : Vector::kWidth;
+    const int lanes = left < 0                ? 0
+                      : left < Vector::kWidth ? static_cast<int>(left)
+                                              : Vector::kWidth;
     const Reg value = bias ? Vector::load_first(bias + v * Vector::kWidth, lanes) : Vector::zero();
     Scalar* pixel = band + v * Vector::kWidth;
     for (int64_t i = 0; i < rows * plan.band_width(); ++i, pixel += plan.block) {
@@ -102,7 +103,7 @@ static void spread_tile(const SpreadPlan& plan, const PixelLists<Scalar>& lists,
                         int64_t t, const Scalar* tile_weights, int64_t first, int64_t last,
                         Scalar* band) {
   const int64_t rows = plan.source_rows(), pieces = plan.pieces();
-  const int64_t row_weights = plan.tile * plan.shape.S * plan.block;
+  const int64_t row_weights = plan.tile_scalars() / plan.shape.R;
   for (int64_t r = 0; r < plan.shape.R; ++r) {
     for (int64_t index = 0; index < pieces; ++index) {
       const Piece piece = plan.piece(index);
@@ -115,8 +116,8 @@ static void spread_tile(const SpreadPlan& plan, const PixelLists<Scalar>& lists,
         if (source < 0) continue;
         const int64_t list = (group * plan.tiles + t) * rows + image_rows + source;
         const uint32_t* start = lists.start + list * (plan.source_width + 1) + piece.first;
-        Scalar* out = band + ((row - first) * plan.band_width() + plan.margin + piece.out) *
-                                 plan.block;
+        Scalar* out =
+            band + ((row - first) * plan.band_width() + plan.margin + piece.out) * plan.block;
         walk(start, piece.step, piece.count, lists.value + lists.base[list],
              lists.offset + lists.base[list], reinterpret_cast<const char*>(weights), out,
              piece.out_step);
@@ -143,11 +144,14 @@ static void finish_band(const SpreadPlan& plan, const Scalar* band, int64_t chan
   }
 }
 
+// Tasks are ordered by block, then band, so that a range packs the weights of few blocks: right
+// before use, into memory that stays in cache, instead of all of them through memory and back.
 template <class T>
-static void spread(const SpreadPlan& plan, PixelLists<Scalar> lists, const Scalar* packed,
+static void spread(const SpreadPlan& plan, PixelLists<Scalar> lists, Dense<const T> weight,
                    const T* bias, int64_t first, int64_t last, Dense<T> out, void* work) {
   Scalar* band = static_cast<Scalar*>(work);
-  const int64_t tile_weights = plan.shape.R * plan.tile * plan.shape.S * plan.block;
+  Scalar* packed = band + plan.band_scalars();
+  int64_t packed_block = -1;
   for (int64_t task = first; task < last; ++task) {
     const int64_t block = task / plan.bands(), group = block / plan.blocks;
     const int64_t in_group = block % plan.blocks * plan.block;
@@ -155,10 +159,11 @@ static void spread(const SpreadPlan& plan, PixelLists<Scalar> lists, const Scala
     const int64_t channels = std::min(plan.block, plan.out_channels - in_group);
     const int64_t row0 = task % plan.bands() * plan.band_rows;
     const int64_t row1 = std::min(row0 + plan.band_rows, plan.out_rows());
+    if (block != packed_block) pack_block(plan, weight, group, in_group, packed);
+    packed_block = block;
     start_band(plan, bias ? bias + channel : nullptr, channels, row1 - row0, band);
     for (int64_t t = 0; t < plan.tiles; ++t) {
-      const Scalar* weights = packed + (block * plan.tiles + t) * tile_weights;
-      spread_tile<T>(plan, lists, group, t, weights, row0, row1, band);
+      spread_tile<T>(plan, lists, group, t, packed + t * plan.tile_scalars(), row0, row1, band);
     }
     finish_band(plan, band, channel, channels, row0, row1, out);
   }

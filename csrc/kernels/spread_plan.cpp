@@ -9,8 +9,9 @@ namespace {
 // Weights in use: most of a 32 KB L1, the rest for lists and the rows they are spread over. 24 KB
 // costs 10 % (shorter lists), from L2 the loop falls to half of its speed.
 constexpr int64_t kTileBytes = 30 * 1024;
-constexpr int64_t kBandBytes = 256 * 1024;  // a quarter of L2; smaller bands reload tiles more often
-constexpr int64_t kRegionPixels = 256;      // transposed together when the source is NCHW
+constexpr int64_t kBandBytes =
+    256 * 1024;                         // a quarter of L2; smaller bands reload tiles more often
+constexpr int64_t kRegionPixels = 256;  // transposed together when the source is NCHW
 constexpr int kSlotSizes[] = {7, 5, 3, 2, 1};  // walks that are compiled
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -22,7 +23,8 @@ struct TapRun {
 };
 
 // Runs of a kernel row. grad_input: neighbouring taps touch neighbouring pixels unless dilated.
-// forward with stride t: tap s touches pixel (i + pad - s) / t, so taps s, s + t, .. are neighbours.
+// forward with stride t: tap s touches pixel (i + pad - s) / t, so taps s, s + t, .. are
+// neighbours.
 int64_t run_count(const SpreadPlan& p) {
   const ConvShape& s = p.shape;
   if (s.dilation_w > 1) return s.S;
@@ -57,8 +59,8 @@ int64_t largest_piece(const SpreadPlan& p) {
   return largest;
 }
 
-// Vectors an output pixel. Two keep lists long (many channels a tile) and cover the FMA latency when
-// a nonzero feeds 3 pixels or more; a 1 x 1 kernel needs four for that.
+// Vectors an output pixel. Two keep lists long (many channels a tile) and cover the FMA latency
+// when a nonzero feeds 3 pixels or more; a 1 x 1 kernel needs four for that.
 int choose_registers(int64_t slots, int64_t channels, VectorShape v) {
   int registers = slots == 1 || (v.registers <= 16 && slots <= 3) ? 4 : 2;
   while (registers > 1 && registers / 2 * v.width >= channels) registers /= 2;
@@ -117,17 +119,18 @@ Piece SpreadPlan::piece(int64_t index) const {
     piece.out = s0 - s.pad_w;
     piece.out_step = s.stride_w;
   } else {
-    // The last tap of the piece lands leftmost. Source pixels with i + pad - s0 divisible by stride.
+    // The last tap of the piece lands leftmost. Source pixels with i + pad - s0 divisible by
+    // stride.
     const int64_t phase = ((s0 - s.pad_w) % s.stride_w + s.stride_w) % s.stride_w;
     piece.first = phase;
     piece.step = s.stride_w;
     piece.count = phase < source_width ? divide_up(source_width - phase, s.stride_w) : 0;
     piece.out = floor_divide(phase + s.pad_w - s0, s.stride_w) - (slots - 1);
   }
-  // Drop source pixels none of whose slots land inside the output: j with out + j * out_step + slots
+  // Drop source pixels none of whose slots land inside the output: j with out + j * out_step +
+  // slots
   // - 1 < 0 or out + j * out_step >= out_width.
-  const int64_t skip =
-      std::max<int64_t>(0, divide_up(-(piece.out + slots - 1), piece.out_step));
+  const int64_t skip = std::max<int64_t>(0, divide_up(-(piece.out + slots - 1), piece.out_step));
   const int64_t stop = std::max<int64_t>(0, divide_up(out_width - piece.out, piece.out_step));
   piece.count = std::max<int64_t>(0, std::min(piece.count, stop) - skip);
   piece.first += skip * piece.step;

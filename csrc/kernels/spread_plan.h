@@ -1,5 +1,5 @@
-// How the spread loop cuts a forward or grad_input pass: pieces of a kernel row, channel tiles whose
-// weights stay in L1, bands of output rows that stay in L2.
+// How the spread loop cuts a forward or grad_input pass: pieces of a kernel row, channel tiles
+// whose weights stay in L1, bands of output rows that stay in L2.
 #pragma once
 
 #include <cstdint>
@@ -19,17 +19,17 @@ struct Piece {
 };
 
 struct SpreadPlan {
-  bool forward;    // else grad_input
+  bool forward;  // else grad_input
   ConvShape shape;
   int64_t groups, out_channels, source_channels;  // channels a group
   int64_t out_height, out_width, source_height, source_width;
-  int registers;         // vectors an output pixel
-  int64_t block;         // output channels a block: registers * vector width
-  int64_t blocks;        // a group
-  int64_t tile, tiles;   // source channels a tile, tiles a group
-  int64_t margin;        // pixels left and right of a band's rows, never copied out
-  int64_t band_rows;     // output rows (over all images) a band
-  int64_t region_rows;   // source rows of one image whose lists are built together
+  int registers;        // vectors an output pixel
+  int64_t block;        // output channels a block: registers * vector width
+  int64_t blocks;       // a group
+  int64_t tile, tiles;  // source channels a tile, tiles a group
+  int64_t margin;       // pixels left and right of a band's rows, never copied out
+  int64_t band_rows;    // output rows (over all images) a band
+  int64_t region_rows;  // source rows of one image whose lists are built together
   VectorShape vector;
 
   int64_t source_rows() const { return shape.N * source_height; }
@@ -41,15 +41,16 @@ struct SpreadPlan {
   int64_t band_width() const { return out_width + 2 * margin; }
 
   // Lengths of the arrays that the caller provides, in elements or bytes.
-  int64_t region_entries() const;                                // capacity of one region
+  int64_t region_entries() const;  // capacity of one region
   int64_t list_entries() const { return regions() * region_entries(); }
   int64_t list_starts() const { return groups * tiles * source_rows() * (source_width + 1); }
   int64_t list_bases() const { return groups * tiles * source_rows(); }
-  int64_t weight_scalars() const {
-    return groups * blocks * tiles * shape.R * tile * shape.S * block;
-  }
+  int64_t tile_scalars() const { return shape.R * tile * shape.S * block; }
   int64_t list_work_bytes() const;
-  int64_t work_bytes() const { return band_rows * band_width() * block * vector.scalar_bytes; }
+  int64_t band_scalars() const { return band_rows * band_width() * block; }
+  int64_t work_bytes() const {
+    return (tiles * tile_scalars() + band_scalars()) * vector.scalar_bytes;
+  }
 
   // The source row of image-row `out_row` under kernel row r, or -1.
   int64_t source_row(int64_t out_row, int64_t r) const;

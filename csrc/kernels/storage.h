@@ -57,7 +57,8 @@ template <>
 struct Storage<Half> {
   using Compute = float;
   // Shift exponent and mantissa into float's places and rescale by 2^112, the difference of the two
-  // exponent biases; the multiplication also normalises subnormals. Inf and NaN get float's exponent.
+  // exponent biases; the multiplication also normalises subnormals. Inf and NaN get float's
+  // exponent.
   static float load(Half v) {
     const uint32_t magnitude = uint32_t{v.bits & 0x7fffu} << 13;
     float value = std::bit_cast<float>(magnitude) * 0x1p112f;

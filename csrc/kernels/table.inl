@@ -5,7 +5,6 @@ static constexpr Kernels<T> make_table(const char* name) {
   return {name,
           {Vector::kWidth, Vector::kRegisters, static_cast<int>(sizeof(Scalar))},
           pixel_lists<T>,
-          pack_weights<T>,
           spread<T>,
           channel_lists<T>,
           correlate<T>};

@@ -1,5 +1,5 @@
-// The vector type of AVX2 with FMA and F16C: 8 floats. Included inside a target region and a namespace
-// of its own by avx2.cpp.
+// The vector type of AVX2 with FMA and F16C: 8 floats. Included inside a target region and a
+// namespace of its own by avx2.cpp.
 
 // kCompress[mask]: the lanes of the set bits in order, one byte each, then zeros.
 struct CompressTable {
@@ -57,12 +57,10 @@ struct Vector {
     const __m256i bits = _mm256_cvtepu16_epi32(load_halves(p, n));
     return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
   }
-  static INLINE Reg load_first(const Half* p, int n) {
-    return _mm256_cvtph_ps(load_halves(p, n));
-  }
+  static INLINE Reg load_first(const Half* p, int n) { return _mm256_cvtph_ps(load_halves(p, n)); }
   static INLINE void store_first(BFloat16* p, Reg v, int n) {
-    // Round to nearest even: add half of the last kept bit, minus one when that bit is 0. NaN becomes
-    // the quiet one, which the addition could otherwise carry into infinity.
+    // Round to nearest even: add half of the last kept bit, minus one when that bit is 0. NaN
+    // becomes the quiet one, which the addition could otherwise carry into infinity.
     const __m256i bits = _mm256_castps_si256(v);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     const __m256i bias = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
@@ -85,8 +83,8 @@ struct Vector {
     const __m256i scaled = _mm256_mullo_epi32(lane, _mm256_set1_epi32(static_cast<int>(step)));
     return _mm256_add_epi32(scaled, _mm256_set1_epi32(static_cast<int>(first)));
   }
-  // Appends the nonzero lanes (NaN counts as one) and their offsets; returns how many. Writes kWidth
-  // entries whatever the count.
+  // Appends the nonzero lanes (NaN counts as one) and their offsets; returns how many. Writes
+  // kWidth entries whatever the count.
   static INLINE int append(Reg v, Offsets offsets, float* values, uint32_t* out) {
     const int mask = _mm256_movemask_ps(_mm256_cmp_ps(v, zero(), _CMP_NEQ_UQ));
     const __m128i bytes = _mm_cvtsi64_si128(static_cast<int64_t>(kCompress.lanes[mask]));

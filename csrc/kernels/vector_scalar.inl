@@ -1,5 +1,5 @@
-// The portable vector type: a short array, for the compiler to vectorise as it can. Number: float or
-// double.
+// The portable vector type: a short array, for the compiler to vectorise as it can. Number: float
+// or double.
 
 struct Vector {
   using Scalar = Number;

@@ -1,45 +1,20 @@
 // See sparse_conv.h.
 //
-// Scratch comes from ATen's allocator and is freed on return. A pass needs, in bytes, for a sparse
-// operand of E elements computed in b-byte scalars (4; 8 for float64), rounded up to vectors:
-// lists (4 + b) E + 4 E / tile; packed weights b |w|; and for each thread one band (256 KB) or one
-// padded copy of x and its sums. The exact lengths are members of SpreadPlan and CorrelatePlan.
+// Scratch (scratch.h), in bytes, for a sparse operand of E elements computed in b-byte scalars (4;
+// 8 for float64): (4 + b) E for lists, 4 E / tile for their starts, a vector more a region; for
+// each thread one block of packed weights and one band (256 KB), or one padded copy of x and its
+// sums. The exact lengths are members of SpreadPlan and CorrelatePlan.
 #include "sparse_conv.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 
 #include "../kernels/api.h"
 #include "checks.h"
+#include "scratch.h"
 
 namespace sparsetrain {
 namespace {
-
-// Uninitialised bytes, aligned to a cache line.
-class Scratch {
- public:
-  explicit Scratch(int64_t bytes) : memory_(at::empty({bytes}, at::kByte)) {}
-  template <class T>
-  T* as() const {
-    return reinterpret_cast<T*>(memory_.mutable_data_ptr<uint8_t>());
-  }
-
- private:
-  at::Tensor memory_;
-};
-
-// `bytes` for each thread that at::parallel_for may use.
-class ThreadScratch {
- public:
-  explicit ThreadScratch(int64_t bytes)
-      : stride_((bytes + 63) / 64 * 64), all_(stride_ * at::get_num_threads()) {}
-  void* mine() const { return all_.as<char>() + stride_ * at::get_thread_num(); }
-
- private:
-  int64_t stride_;
-  Scratch all_;
-};
 
 // A tensor as the kernels read it.
 at::Tensor readable(const at::Tensor& t) {
@@ -99,23 +74,22 @@ void spread(const ConvShape& shape, Pass pass, const at::Tensor& source, const a
   using S = typename Kernels<T>::Scalar;
   const Kernels<T>& k = current_kernels<T>();
   const SpreadPlan plan = plan_spread(shape, pass, k.vector);
-  const int64_t scalar = sizeof(S);
-  const Scratch value(plan.list_entries() * scalar), offset(plan.list_entries() * 4);
-  const Scratch start(plan.list_starts() * 4), base(plan.list_bases() * 8);
-  const Scratch packed(plan.weight_scalars() * scalar);
-  const PixelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
-                            base.as<int64_t>()};
-  const ThreadScratch work(std::max(plan.list_work_bytes(), plan.work_bytes()));
+  Scratch scratch;
+  const int64_t value = scratch.add<S>(plan.list_entries());
+  const int64_t offset = scratch.add<uint32_t>(plan.list_entries());
+  const int64_t start = scratch.add<uint32_t>(plan.list_starts());
+  const int64_t base = scratch.add<int64_t>(plan.list_bases());
+  const int64_t work = scratch.add_per_thread(std::max(plan.list_work_bytes(), plan.work_bytes()));
+  scratch.allocate();
+  const PixelLists<S> lists{scratch.at<S>(value), scratch.at<uint32_t>(offset),
+                            scratch.at<uint32_t>(start), scratch.at<int64_t>(base)};
   const auto from = input_view<T>(source), w = input_view<T>(weight);
   const auto to = output_view<T>(out);
   parallel(plan.regions(), [&](int64_t first, int64_t last) {
-    k.pixel_lists(plan, from, first, last, lists, work.mine());
-  });
-  parallel(plan.groups * plan.blocks, [&](int64_t first, int64_t last) {
-    k.pack_weights(plan, w, first, last, packed.as<S>());
+    k.pixel_lists(plan, from, first, last, lists, scratch.mine(work));
   });
   parallel(plan.tasks(), [&](int64_t first, int64_t last) {
-    k.spread(plan, lists, packed.as<S>(), bias, first, last, to, work.mine());
+    k.spread(plan, lists, w, bias, first, last, to, scratch.mine(work));
   });
 }
 
@@ -126,19 +100,22 @@ void correlate(const ConvShape& shape, const at::Tensor& dy, const at::Tensor& x
   using S = typename Kernels<T>::Scalar;
   const Kernels<T>& k = current_kernels<T>();
   const CorrelatePlan plan = plan_correlate(shape, k.vector, at::get_num_threads());
-  const int64_t scalar = sizeof(S);
-  const Scratch value(plan.list_entries() * scalar), offset(plan.list_entries() * 4);
-  const Scratch start(plan.list_starts() * 4), base(plan.bands() * 8);
-  const ChannelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
-                              base.as<int64_t>()};
-  const ThreadScratch work(std::max(plan.list_work_bytes(), plan.work_bytes()));
+  Scratch scratch;
+  const int64_t value = scratch.add<S>(plan.list_entries());
+  const int64_t offset = scratch.add<uint32_t>(plan.list_entries());
+  const int64_t start = scratch.add<uint32_t>(plan.list_starts());
+  const int64_t base = scratch.add<int64_t>(plan.bands());
+  const int64_t work = scratch.add_per_thread(std::max(plan.list_work_bytes(), plan.work_bytes()));
+  scratch.allocate();
+  const ChannelLists<S> lists{scratch.at<S>(value), scratch.at<uint32_t>(offset),
+                              scratch.at<uint32_t>(start), scratch.at<int64_t>(base)};
   const auto from = input_view<T>(dy), dense_x = input_view<T>(x);
   const auto to = output_view<T>(out);
   parallel(plan.bands(), [&](int64_t first, int64_t last) {
-    k.channel_lists(plan, from, first, last, lists, work.mine());
+    k.channel_lists(plan, from, first, last, lists, scratch.mine(work));
   });
   parallel(plan.tasks(), [&](int64_t first, int64_t last) {
-    k.correlate(plan, lists, dense_x, first, last, to, work.mine());
+    k.correlate(plan, lists, dense_x, first, last, to, scratch.mine(work));
   });
 }
 

@@ -10,8 +10,8 @@
 
 namespace sparsetrain {
 
-// y [N,K,P,Q] in `format`; x [N,C,H,W], w [K,C/groups,R,S], bias [K]. Any floating dtype, any strides.
-// Skips the zeros of x.
+// y [N,K,P,Q] in `format`; x [N,C,H,W], w [K,C/groups,R,S], bias [K]. Any floating dtype, any
+// strides. Skips the zeros of x.
 at::Tensor sparse_forward(const ConvShape& shape, const at::Tensor& x, const at::Tensor& w,
                           const std::optional<at::Tensor>& bias, at::MemoryFormat format);
 

@@ -63,24 +63,20 @@ void run_spread(const Kernels<T>& k, const ConvShape& shape, Pass pass, const Te
   const SpreadPlan plan = plan_spread(shape, pass, k.vector);
   Scratch value(plan.list_entries() * sizeof(S)), offset(plan.list_entries() * 4);
   Scratch start(plan.list_starts() * 4), base(plan.list_bases() * 8);
-  Scratch weights(plan.weight_scalars() * sizeof(S));
   Scratch list_work(plan.list_work_bytes()), work(plan.work_bytes());
   const PixelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
                             base.as<int64_t>()};
   each_backwards(plan.regions(), [&](int64_t first, int64_t last) {
     k.pixel_lists(plan, source.view(), first, last, lists, list_work.memory);
   });
-  each_backwards(plan.groups * plan.blocks, [&](int64_t first, int64_t last) {
-    k.pack_weights(plan, weight.view(), first, last, weights.as<S>());
-  });
   each_backwards(plan.tasks(), [&](int64_t first, int64_t last) {
-    k.spread(plan, lists, weights.as<S>(), bias, first, last, out.view(), work.memory);
+    k.spread(plan, lists, weight.view(), bias, first, last, out.view(), work.memory);
   });
 }
 
 template <class T>
-void run_correlate(const Kernels<T>& k, const ConvShape& shape, int threads,
-                   const Tensor<T>& grad, const Tensor<T>& x, Tensor<T>& grad_weight) {
+void run_correlate(const Kernels<T>& k, const ConvShape& shape, int threads, const Tensor<T>& grad,
+                   const Tensor<T>& x, Tensor<T>& grad_weight) {
   using S = typename Kernels<T>::Scalar;
   const CorrelatePlan plan = plan_correlate(shape, k.vector, threads);
   Scratch value(plan.list_entries() * sizeof(S)), offset(plan.list_entries() * 4);

@@ -96,10 +96,11 @@ void compare(const char* isa, const char* pass, const ConvShape& s, const Tensor
         }
   if (worst <= 1) return;
   ++failures;
-  std::printf("%s %s: error %.3g of what rounding allows; N%ld C%ld H%ld W%ld K%ld R%ld S%ld stride "
-              "%ld,%ld pad %ld,%ld dilation %ld,%ld groups %ld, channels_last %d, %zu bytes\n",
-              isa, pass, worst, s.N, s.C, s.H, s.W, s.K, s.R, s.S, s.stride_h, s.stride_w, s.pad_h,
-              s.pad_w, s.dilation_h, s.dilation_w, s.groups, got.channels_last, sizeof(T));
+  std::printf(
+      "%s %s: error %.3g of what rounding allows; N%ld C%ld H%ld W%ld K%ld R%ld S%ld stride "
+      "%ld,%ld pad %ld,%ld dilation %ld,%ld groups %ld, channels_last %d, %zu bytes\n",
+      isa, pass, worst, s.N, s.C, s.H, s.W, s.K, s.R, s.S, s.stride_h, s.stride_w, s.pad_h, s.pad_w,
+      s.dilation_h, s.dilation_w, s.groups, got.channels_last, sizeof(T));
 }
 
 template <class T>
@@ -164,7 +165,7 @@ void check_all(int shapes, uint32_t seed) {
 }  // namespace sparsetrain::testing
 
 int main(int argc, char** argv) {
-  sparsetrain::testing::check_all(argc > 1 ? std::atoi(argv[1]) : 60,
+  sparsetrain::testing::check_all(argc > 1 ? std::atoi(argv[1]) : 24,
                                   argc > 2 ? static_cast<uint32_t>(std::atoi(argv[2])) : 1);
   std::printf("%d failures\n", sparsetrain::testing::failures);
   return sparsetrain::testing::failures != 0;
