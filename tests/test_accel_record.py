@@ -163,3 +163,53 @@ def test_recordings_that_cannot_be_are_refused():
         accel.workload(model, (3, 6, 8), dy_density={"a": 1.0, "b": 1.0, "c": 1.0})
     with pytest.raises(ValueError, match="dy_density to be in"):
         accel.workload(model, (3, 6, 8), dy_density=1.5)
+
+
+def test_traces_and_maps_are_the_zeros_of_the_tensors():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3, padding=1)
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            model = conv.to(dtype)
+            x = torch.relu(torch.randn(3, 3, 7, 5, dtype=dtype)).to(memory_format=layout)
+            x[0, 0, 0, 0] = -0.0
+            x[0, 0, 0, 1] = float("nan")
+            x.requires_grad_()
+            dy = torch.relu(torch.randn(3, 4, 7, 5, dtype=dtype)).to(memory_format=layout)
+            with accel.record(model, images=2) as rec:
+                (model(x).nan_to_num() * dy).sum().backward()
+            (layer,) = rec.workload().layers
+            whole = accel.estimate(rec.workload()).layers[0]
+            nonzero = (x != 0).double()
+            weight = torch.ones(4, 3, 3, 3, dtype=torch.float64)
+            taps = nn.functional.conv2d(nonzero, weight, padding=1)
+            seen = layer.dy_density * dy.numel()  # NaN outputs have no gradient
+            assert 0 < seen <= float((dy != 0).sum())
+            assert whole.forward.macs == int(taps.sum())
+            assert layer.trace.x.shape == (2, 3, 7, 5)
+            assert layer.trace.x.nonzeros == int(nonzero[:2].sum())
+            (two,) = rec.workload(batch=2).layers
+            assert two.N == 2
+            assert two.x_density == pytest.approx(float(nonzero[:2].mean()))
+
+
+def test_model_counts_what_the_simulator_counts_on_a_recorded_step():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1, groups=2), nn.ReLU(),
+        nn.Conv2d(12, 6, 1),
+    )  # fmt: skip
+    with accel.record(model, images=2) as rec:
+        torch.relu(model(torch.randn(2, 3, 12, 12))).sum().backward()
+    work = rec.workload(batch=2)
+    exact, closed = accel.simulate(work), accel.estimate(work)
+    for one, other in zip(exact.layers, closed.layers, strict=True):
+        for name, c in one.passes:
+            model_counts = getattr(other, name)
+            if one.layer.groups == 1:  # maps add up all groups: pairs inside one are estimated
+                assert model_counts.macs == c.macs
+            assert model_counts.row_ops == c.row_ops
+            assert model_counts.tasks == c.tasks
+            assert model_counts.port_bytes == c.port_bytes
+            assert model_counts.drain_cycles == c.drain_cycles
+            assert abs(model_counts.dram_read_bytes - c.dram_read_bytes) <= 10

@@ -56,7 +56,7 @@ def test_three_rows_counted_by_hand():
     1 B first. DRAM 15 + 3 + 18 B -> 3. Rows 0, 2: operands at 2, 3: 6 + 4 = 10; row 1: 2, 3, 5:
     8 + 4 = 12. 3 + 10 + 12 + 10 = 35.
     GTW: each PE one kernel row; a pair of rows meets twice: 3 cycles. Bytes of a step: dy 5 once,
-    x 8 each. Row 0 of y: 13, 8; row 1: 13, 8, 8; row 2: 13, 8: they arrive at 2, 3 | 5, 6, 7 | 8, 9.
+    x 8 each. Row 0 of y: 13, 8; 1: 13, 8, 8; 2: 13, 8: they arrive at 2, 3 | 5, 6, 7 | 8, 9.
     The middle PE: 2 -> 5, 6 -> 9, 9 -> 12. Drain 3 x 3: 3 + 12 + 9 = 24.
     """
     rows = accel.Layer("rows", 1, 1, 3, 4, 1, 3, 3, padding=(1, 1))
@@ -181,7 +181,7 @@ def test_dispatch_is_what_stepping_its_cycles_gives(tasks, groups):
 
 
 def brute_force(layer, x, dy, mask):
-    """Products both of whose operands are not zero (forward, GTA with mask, GTW), by enumeration."""
+    """Products of two nonzeros (forward, GTA under the mask, GTW), by enumeration."""
     forward = grad_input = grad_weight = 0
     cg, kg = layer.C // layer.groups, layer.K // layer.groups
     for p, q, r, s in np.ndindex(layer.P, layer.Q, layer.R, layer.S):

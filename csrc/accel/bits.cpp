@@ -63,33 +63,6 @@ PlaneCounts count_planes(const Bitmap& b) {
   return counts;
 }
 
-double window_variance(const Bitmap& x, const ConvShape& s) {
-  const int64_t q_count = s.Q();
-  double total = 0;
-  std::vector<double> sum(static_cast<size_t>(q_count)), squares(static_cast<size_t>(q_count));
-  for (int64_t n = 0; n < x.images; ++n) {
-    for (int64_t h = 0; h < x.height; ++h) {
-      std::fill(sum.begin(), sum.end(), 0.0);
-      std::fill(squares.begin(), squares.end(), 0.0);
-      for (int64_t c = 0; c < x.channels; ++c) {
-        const uint64_t* row = x.row(n, c, h);
-        for (int64_t q = 0; q < q_count; ++q) {
-          int64_t set = 0;
-          for (int64_t t = 0; t < s.S; ++t) {
-            const int64_t w = q * s.stride_w + t * s.dilation_w - s.pad_w;
-            if (w >= 0 && w < x.width) set += static_cast<int64_t>((row[w / 64] >> (w % 64)) & 1);
-          }
-          sum[static_cast<size_t>(q)] += static_cast<double>(set);
-          squares[static_cast<size_t>(q)] += static_cast<double>(set * set);
-        }
-      }
-      for (int64_t q = 0; q < q_count; ++q)
-        total += variance(sum[static_cast<size_t>(q)], squares[static_cast<size_t>(q)], x.channels);
-    }
-  }
-  return total / static_cast<double>(x.images * x.height * q_count);
-}
-
 }  // namespace
 
 void window_planes(const ConvShape& s, const uint64_t* row, int64_t begin, int64_t end,
@@ -121,6 +94,33 @@ Bitmap all_ones(int64_t images, int64_t channels, int64_t height, int64_t width)
   for (int64_t row = 0; row < images * channels * height; ++row)
     for (int64_t i = 0; i < b.row_words(); ++i) b.words.push_back(range_word(i, 0, width));
   return b;
+}
+
+double window_variance(const Bitmap& x, const ConvShape& s) {
+  const int64_t q_count = s.Q();
+  double total = 0;
+  std::vector<double> sum(static_cast<size_t>(q_count)), squares(static_cast<size_t>(q_count));
+  for (int64_t n = 0; n < x.images; ++n) {
+    for (int64_t h = 0; h < x.height; ++h) {
+      std::fill(sum.begin(), sum.end(), 0.0);
+      std::fill(squares.begin(), squares.end(), 0.0);
+      for (int64_t c = 0; c < x.channels; ++c) {
+        const uint64_t* row = x.row(n, c, h);
+        for (int64_t q = 0; q < q_count; ++q) {
+          int64_t set = 0;
+          for (int64_t t = 0; t < s.S; ++t) {
+            const int64_t w = q * s.stride_w + t * s.dilation_w - s.pad_w;
+            if (w >= 0 && w < x.width) set += static_cast<int64_t>((row[w / 64] >> (w % 64)) & 1);
+          }
+          sum[static_cast<size_t>(q)] += static_cast<double>(set);
+          squares[static_cast<size_t>(q)] += static_cast<double>(set * set);
+        }
+      }
+      for (int64_t q = 0; q < q_count; ++q)
+        total += variance(sum[static_cast<size_t>(q)], squares[static_cast<size_t>(q)], x.channels);
+    }
+  }
+  return total / static_cast<double>(x.images * x.height * q_count);
 }
 
 Maps maps_of(const Trace& trace, const ConvShape& shape) {

@@ -76,6 +76,9 @@ Trace draw(const Layer& layer, uint64_t seed);
 // Bits of every element set: what a machine without skipping computes on.
 Bitmap all_ones(int64_t images, int64_t channels, int64_t height, int64_t width);
 
+// Mean over (image, row, column) of the variance over channels of x's window counts.
+double window_variance(const Bitmap& x, const ConvShape& shape);
+
 // Counts over channels of a trace, for the closed form.
 Maps maps_of(const Trace& trace, const ConvShape& shape);
 

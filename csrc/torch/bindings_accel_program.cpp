@@ -4,10 +4,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <limits>
 #include <string>
 #include <vector>
 
 #include "../accel/bits.h"
+#include "../accel/observe.h"
 #include "../accel/program.h"
 #include "../accel/simulator.h"
 
@@ -20,46 +22,19 @@ namespace {
 using namespace sparsetrain;
 using namespace sparsetrain::accel;
 
-// Sets the bit of every word that is not zero once its top bit, a float's sign, is shifted out.
-template <class T>
-void pack(const py::array& a, bool is_float, Bitmap* bits) {
-  const auto* base = static_cast<const char*>(a.data());
-  const int shift = is_float ? 1 : 0;
-  const int64_t step = a.strides(3);
-  for (int64_t row = 0; row < bits->images * bits->channels * bits->height; ++row) {
-    const int64_t n = row / (bits->channels * bits->height);
-    const int64_t c = row / bits->height % bits->channels, h = row % bits->height;
-    const char* in = base + n * a.strides(0) + c * a.strides(1) + h * a.strides(2);
-    uint64_t* out = bits->words.data() + row * bits->row_words();
-    for (int64_t w = 0; w < bits->width; ++w) {
-      const T value = *reinterpret_cast<const T*>(in + w * step);
-      out[w / 64] |= static_cast<uint64_t>(static_cast<T>(value << shift) != 0) << (w % 64);
-    }
+View view(const py::array& a, bool is_float) {
+  if (a.ndim() != 4) throw py::value_error("expected an array of rank 4");
+  View v{static_cast<const char*>(a.data()), {}, {}, a.itemsize(), is_float};
+  for (size_t i = 0; i < 4; ++i) {
+    v.shape[i] = a.shape(static_cast<py::ssize_t>(i));
+    v.strides[i] = a.strides(static_cast<py::ssize_t>(i));
   }
+  return v;
 }
 
-Bitmap make_bitmap(const py::array& a, bool is_float) {
-  if (a.ndim() != 4) throw py::value_error("expected an array of rank 4");
-  Bitmap bits{a.shape(0), a.shape(1), a.shape(2), a.shape(3), {}};
-  bits.words.assign(
-      static_cast<size_t>(bits.images * bits.channels * bits.height * bits.row_words()), 0);
-  switch (a.itemsize()) {
-    case 1:
-      pack<uint8_t>(a, is_float, &bits);
-      break;
-    case 2:
-      pack<uint16_t>(a, is_float, &bits);
-      break;
-    case 4:
-      pack<uint32_t>(a, is_float, &bits);
-      break;
-    case 8:
-      pack<uint64_t>(a, is_float, &bits);
-      break;
-    default:
-      throw py::value_error("expected elements of 1, 2, 4 or 8 bytes");
-  }
-  return bits;
+template <class T>
+py::array_t<T> to_array(const std::vector<T>& values) {
+  return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
 int64_t count(const Bitmap& bits) {
@@ -70,7 +45,11 @@ int64_t count(const Bitmap& bits) {
 
 void bind_bits(py::module_& m) {
   py::class_<Bitmap>(m, "Bitmap", "One bit an element of [images, channels, height, width].")
-      .def(py::init(&make_bitmap), py::arg("array"), py::arg("is_float") = false)
+      .def(py::init([](const py::array& array, bool is_float, int64_t images) {
+             return pack(view(array, is_float), images);
+           }),
+           py::arg("array"), py::arg("is_float") = false,
+           py::arg("images") = std::numeric_limits<int64_t>::max())
       .def_readonly("images", &Bitmap::images)
       .def_property_readonly("nonzeros", &count)
       .def_property_readonly("shape", [](const Bitmap& b) {
@@ -87,6 +66,16 @@ void bind_bits(py::module_& m) {
       .def("maps", [](const Trace& trace, const ConvShape& shape) {
         return std::make_shared<Maps>(maps_of(trace, shape));
       });
+  m.def("observe", [](const py::array& array, bool is_float) {
+    const View v = view(array, is_float);
+    Observation o;
+    {
+      py::gil_scoped_release nogil;
+      o = observe(v);
+    }
+    return py::make_tuple(to_array(o.map), to_array(o.channels), o.row_nnz_var);
+  });
+  m.def("window_variance", &window_variance, py::arg("x"), py::arg("shape"));
   m.def("draw", [](const Layer& layer, uint64_t seed) {
     return std::make_shared<Trace>(draw(layer, seed));
   });

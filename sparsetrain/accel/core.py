@@ -22,5 +22,7 @@ group_cycles = _C.accel.group_cycles
 model = _C.accel.model
 named_chips = _C.accel.named_chips
 named_prices = _C.accel.named_prices
+observe = _C.accel.observe
 price = _C.accel.price
 simulate = _C.accel.simulate
+window_variance = _C.accel.window_variance

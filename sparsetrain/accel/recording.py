@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsetrain.accel.layers import Layer, Workload, link_neighbours
+from sparsetrain.accel.observing import Observed, maps_of, observe_tensor, trace_of
 
 # Operator -> positions of its arguments. Below autograd every convolution of a model is one of
 # these; what they call in turn (cuDNN, oneDNN) is not seen again.
@@ -36,15 +37,15 @@ _BACKWARD = {
 
 @dataclass
 class _Call:
-    """One convolution of the step; counts are tensors of one element until they are read."""
+    """One convolution of the step; no tensor of it is kept."""
 
     weight: int  # identity
     input_shape: tuple[int, ...]
     weight_shape: tuple[int, ...]
     geometry: dict[str, Any]  # stride, padding, dilation: pairs
     groups: int
-    x_nonzeros: Tensor | None
-    dy_nonzeros: Tensor | None = None
+    x: Observed | None  # None on the meta device
+    dy: Observed | None = None
     output_mask: tuple[bool, bool] | None = None  # (grad_input, grad_weight); None: no backward
 
 
@@ -63,7 +64,7 @@ def _is_compiled(model: nn.Module) -> bool:
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Context manager around a forward and backward; see `record`."""
 
-    def __init__(self, model: nn.Module, *, values: bool = True) -> None:
+    def __init__(self, model: nn.Module, images: int = 4) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if _is_compiled(model):
             raise ValueError(
@@ -71,7 +72,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "whose operators cannot be seen. Record the original model"
             )
         self._names = {_identity(p): name for name, p in _weights(model)}
-        self._values = values
+        self._images = images
         self._calls: list[_Call] = []
         self._renamed: dict[int, int] = {}  # identity of an autocast copy -> of the parameter
 
@@ -108,8 +109,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _weight(self, weight: Tensor) -> int:
         return self._renamed.get(_identity(weight), _identity(weight))
 
-    def _count(self, tensor: Tensor) -> Tensor | None:
-        return torch.count_nonzero(tensor.detach()) if self._values else None
+    def _observe(self, tensor: Tensor) -> Observed | None:
+        return None if tensor.is_meta else observe_tensor(tensor, self._images)
 
     def _forward(self, a: dict[str, Any]) -> None:
         x, weight = a["input"], a["weight"]
@@ -123,7 +124,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 weight_shape=tuple(weight.shape),
                 geometry={key: _pair(a[key]) for key in ("stride", "padding", "dilation")},
                 groups=int(a["groups"]),
-                x_nonzeros=self._count(x),
+                x=self._observe(x),
             )
         )
 
@@ -132,7 +133,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for call in reversed(self._calls):
             open_call = call.weight == weight and call.output_mask is None
             if open_call and call.input_shape[1:] == shape:
-                call.dy_nonzeros = self._count(a["grad_output"])
+                call.dy = self._observe(a["grad_output"].reshape(-1, *a["grad_output"].shape[-3:]))
                 call.output_mask = (bool(a["output_mask"][0]), bool(a["output_mask"][1]))
                 return
 
@@ -156,7 +157,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What was recorded: shapes and the densities each kernel really met.
 
         The gradient mask is taken as x != 0, which holds where x comes out of a ReLU (or of pooling
-        or dropout after one); elsewhere x has no zeros. `batch` asks for another number of images.
+        or dropout after one); elsewhere x has no zeros. By default the layers have the recorded
+        batch with its maps, and the traces of its first images. `batch` asks for another number of
+        images: exactly those kept as bits when it is their number, else the maps stand for all.
 
         Raises:
             ValueError: nothing was recorded, or no backward ran inside the recording.
@@ -176,7 +179,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for i, call in enumerate(self._in_forward_order()):
             name = self._names.get(call.weight, f"convolution{i}")
             uses[name] += 1
-            layers.append(_layer(call, name if uses[name] == 1 else f"{name}#{uses[name]}"))
+            layers.append(_layer(call, name if uses[name] == 1 else f"{name}#{uses[name]}", batch))
         work = Workload(link_neighbours(tuple(layers)))
         return work if batch is None else work.with_batch(batch)
 
@@ -192,7 +195,7 @@ def _identity(weight: Tensor) -> int:
     return id(weight) if weight.is_meta else weight.data_ptr()
 
 
-def _layer(call: _Call, name: str) -> Layer:
+def _layer(call: _Call, name: str, batch: int | None) -> Layer:
     n, c, h, w = call.input_shape
     k, _, r, s = call.weight_shape
     mask = call.output_mask or (False, False)
@@ -200,17 +203,37 @@ def _layer(call: _Call, name: str) -> Layer:
         name, n, c, h, w, k, r, s, **call.geometry, groups=call.groups,
         needs_grad_input=mask[0], needs_grad_weight=mask[1],
     )  # fmt: skip
-    x = 1.0 if call.x_nonzeros is None else int(call.x_nonzeros) / layer.x_elements
-    dy = 1.0 if call.dy_nonzeros is None else int(call.dy_nonzeros) / layer.dy_elements
-    return replace(layer, x_density=x, mask_density=x, dy_density=dy)
+    x, dy = call.x, call.dy
+    if x is None:
+        return layer
+    if dy is None:
+        density = x.nonzeros / layer.x_elements
+        return replace(layer, x_density=density, mask_density=density)
+    trace = trace_of(x, dy)
+    if batch == x.bits.images and batch != n:
+        layer = replace(layer, N=batch, maps=trace.maps(layer.shape))
+        nonzeros = x.bits.nonzeros, dy.bits.nonzeros
+    else:
+        layer = replace(layer, maps=maps_of(x, dy, n, layer.shape))
+        nonzeros = x.nonzeros, dy.nonzeros
+    x_density, dy_density = nonzeros[0] / layer.x_elements, nonzeros[1] / layer.dy_elements
+    return replace(
+        layer,
+        x_density=x_density,
+        mask_density=x_density,
+        dy_density=dy_density,
+        trace=trace,
+    )
 
 
-def record(model: nn.Module) -> Recorder:
+def record(model: nn.Module, images: int = 4) -> Recorder:
     """Records the convolutions of an ordinary forward and backward of `model`.
 
     It watches operators (`aten::convolution`, `sparsetrain::conv2d` and their backwards), so it
-    sees dy as the kernels do, after pruning, in converted and unconverted models alike. Nothing of
-    the step is kept alive but one count per operand; outside the block nothing is slower.
+    sees dy as the kernels do, after pruning, in converted and unconverted models alike. Kept are,
+    per operand, 4 bytes a pixel (nonzero channels), 8 a channel and, for the first `images` images,
+    a bit an element: what `simulate` needs. No tensor is kept alive; outside the block nothing is
+    slower.
 
         with accel.record(model) as rec:
             loss(model(x), y).backward()
@@ -219,7 +242,7 @@ def record(model: nn.Module) -> Recorder:
     Raises:
         ValueError: `model` is compiled: its operators cannot be seen.
     """
-    return Recorder(model)
+    return Recorder(model, images)
 
 
 def workload(
@@ -245,7 +268,7 @@ def workload(
         for name, p in model.named_parameters()
     }
     buffers = {name: torch.empty_like(b, device="meta") for name, b in model.named_buffers()}
-    recorder = Recorder(model, values=False)
+    recorder = Recorder(model)
     recorder._names = {
         id(p): name.removesuffix(".weight") for name, p in parameters.items() if p.dim() == 4
     }
