@@ -13,26 +13,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sparsetrain.accel.layers import Layer, Workload, link_neighbours
 from sparsetrain.accel.observing import Observed, maps_of, observe_tensor, trace_of
 
-# Operator -> positions of its arguments. Below autograd every convolution of a model is one of
-# these; what they call in turn (cuDNN, oneDNN) is not seen again.
-_FORWARD = {
-    "aten::convolution": ("input", "weight", "bias", "stride", "padding", "dilation", "transposed",
-                          "output_padding", "groups"),
-    "aten::convolution_overrideable": ("input", "weight", "bias", "stride", "padding", "dilation",
-                                       "transposed", "output_padding", "groups"),
-    "sparsetrain::conv2d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups",
-                            "backend"),
-}  # fmt: skip
+# Below autograd every convolution of a model is one of these; what they call in turn (cuDNN, oneDNN)
+# is not seen again.
+_FORWARD = {"aten::convolution", "aten::convolution_overrideable", "sparsetrain::conv2d"}
 _BACKWARD = {
-    "aten::convolution_backward": ("grad_output", "input", "weight", "bias_sizes", "stride",
-                                   "padding", "dilation", "transposed", "output_padding", "groups",
-                                   "output_mask"),
-    "aten::convolution_backward_overrideable": ("grad_output", "input", "weight", "stride",
-                                                "padding", "dilation", "transposed",
-                                                "output_padding", "groups", "output_mask"),
-    "sparsetrain::conv2d_backward": ("grad_output", "input", "weight", "stride", "padding",
-                                     "dilation", "groups", "output_mask", "backend"),
-}  # fmt: skip
+    "aten::convolution_backward",
+    "aten::convolution_backward_overrideable",
+    "sparsetrain::conv2d_backward",
+}
+
+
+def _arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> dict[str, Any]:
+    """A call's arguments by name; a dispatch mode is not given those that equal their default."""
+    schema = func._schema.arguments
+    given = {argument.name: argument.default_value for argument in schema}
+    given.update(zip(given, args, strict=False))
+    return given | (kwargs or {})
 
 
 @dataclass
@@ -99,9 +95,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         name = func._schema.name
         if name in _FORWARD:
-            self._forward(dict(zip(_FORWARD[name], args, strict=False)) | (kwargs or {}))
+            self._forward(_arguments(func, args, kwargs))
         elif name in _BACKWARD:
-            self._backward(dict(zip(_BACKWARD[name], args, strict=False)) | (kwargs or {}))
+            self._backward(_arguments(func, args, kwargs))
         elif name == "aten::_to_copy" and _identity(args[0]) in self._names:
             self._renamed[_identity(out)] = _identity(args[0])
         return out
