@@ -134,19 +134,19 @@ def test_another_world_size_or_rank_is_refused_unless_told_otherwise(what, wante
 def test_the_state_of_another_rank_is_shifted_to_this_ranks_numbers(monkeypatch):
     monkeypatch.setattr(pruning.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(pruning.dist, "get_world_size", lambda: 4)
-    seeds = []
-    for rank in (3, 1):
-        monkeypatch.setattr(pruning.dist, "get_rank", lambda rank=rank: rank)
+
+    def as_rank(rank, state=None):
+        monkeypatch.setattr(pruning.dist, "get_rank", lambda: rank)
         model = pruned_model()
-        if seeds:
+        if state:
             load_pruning_state(model, state, strict=False)
         step(model, 0)
-        state = pruning_state(model)
-        assert (state["rank"], state["world_size"]) == (rank, 4)
-        seeds.append(model[0].state[pruning.SEED].item())
-    fresh = pruned_model()
-    step(fresh, 0)
-    assert seeds[0] != seeds[1] == fresh[0].state[pruning.SEED].item()
+        saved = pruning_state(model)
+        assert (saved["rank"], saved["world_size"]) == (rank, 4)
+        return saved, model[0].state[pruning.SEED].item()
+
+    state, seed = as_rank(3)
+    assert as_rank(1, state)[1] == as_rank(1)[1] != seed
 
 
 def test_another_batch_size_is_refused_by_the_next_backward_unless_told_otherwise():
