@@ -42,9 +42,8 @@ def load_pruning_state(model: nn.Module, state: dict[str, Any], *, strict: bool 
         _expect_same("rank", rank, state["rank"])
     for name, pruner in pruners.items():
         pruner.state.copy_(saved[name])
-        pruner.state[RESUMED] = float(
-            strict
-        )  # prune_step checks the next gradient against the state
+        # Makes the next prune_step compare its gradient with the saved sizes and layout.
+        pruner.state[RESUMED] = float(strict)
         pruner.rank = state["rank"]  # a seed saved by another rank is shifted by the next forward
 
 

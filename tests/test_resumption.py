@@ -107,6 +107,12 @@ def test_many_other_pruners_are_counted():
     )
 
 
+def test_a_pruner_too_many_is_refused():
+    state = used_state()
+    state["pruners"]["3"] = state["pruners"]["2"]
+    assert "got none missing and 3 unexpected" in refused(state)
+
+
 def test_another_history_is_refused():
     sentence = refused(used_state(), model=pruned_model(history=3), strict=False)
     assert sentence == "expected the history of '0' to be 3, got 2"
