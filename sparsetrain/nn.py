@@ -161,7 +161,10 @@ class SparseConv2d(nn.Conv2d):
         nhwc = input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last)
         nhwc = nhwc and not input.is_contiguous()
         memory_format = torch.channels_last if nhwc else torch.contiguous_format
-        self.seen = Seen(input.shape, input.dtype, memory_format, padding)
+        device, dtype = input.device.type, input.dtype
+        if torch.is_autocast_enabled(device) and dtype != torch.float64:
+            dtype = torch.get_autocast_dtype(device)
+        self.seen = Seen(input.shape, dtype, memory_format, padding)
 
     def extra_repr(self) -> str:
         """nn.Conv2d's, then the backend and where pruning goes."""

@@ -56,7 +56,9 @@ _NAMES = {
         pixel_shuffle pixel_unshuffle""",
     # Uses that carry no gradient back.
     "dead": """
-        getattr size dim ndimension numel stride is_contiguous detach _assert eq ne lt le gt ge""",
+        getattr size dim ndimension numel nelement stride is_contiguous is_floating_point detach
+        new_empty new_zeros new_ones new_full new_tensor empty_like zeros_like ones_like full_like
+        rand_like randn_like _assert eq ne lt le gt ge""",
 }
 _ROLE_OF_NAME = {name: role for role, names in _NAMES.items() for name in names.split()}
 

@@ -6,6 +6,21 @@ from torch import nn
 
 from sparsetrain import convert
 
+# Arguments of a convolution of 4 channels.
+CONFIGURATIONS = [
+    dict(kernel_size=3),
+    dict(kernel_size=(3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
+    dict(kernel_size=3, padding=1, groups=2),
+    dict(kernel_size=3, padding=1, groups=4, bias=False),
+    dict(kernel_size=3, padding="valid"),
+    dict(kernel_size=(3, 2), padding="same", dilation=2),
+    *(
+        dict(kernel_size=3, padding=padding, padding_mode=mode)
+        for mode in ("reflect", "replicate", "circular")
+        for padding in (1, (2, 1), "same", "valid")
+    ),
+]
+
 
 def small_net():
     """One convolution per placement: first before ReLU, before a norm, before ReLU, depthwise."""

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nets import NAMES, PLACEMENTS, density, message, small_net, step
+from nets import CONFIGURATIONS, NAMES, PLACEMENTS, density, message, small_net, step
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -141,3 +141,22 @@ def test_stats_of_an_unconverted_model_are_refused():
     assert message(ValueError, lambda: stats(small_net())) == (
         "sparsetrain.stats: expected model to have a SparseConv2d, got none. Convert it first"
     )
+
+
+@pytest.mark.parametrize("arguments", CONFIGURATIONS, ids=str)
+@pytest.mark.parametrize("shape", [(2, 4, 7, 6), (4, 7, 6)], ids=["batched", "unbatched"])
+def test_stats_know_the_backend_of_whatever_was_run(arguments, shape):
+    conv = SparseConv2d(4, 8, **arguments, backend="sparse")
+    conv(torch.randn(shape)).sum().backward()
+    measured = stats(conv)[""]
+    assert (measured.forward, measured.grad_input, measured.grad_weight) == ("sparse",) * 3
+
+
+def test_stats_ask_for_the_dtype_that_autocast_computes_in():
+    conv = SparseConv2d(4, 4, 1)
+    x = torch.randn(1, 4, 2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        conv(x).sum().backward()
+    assert conv.seen.dtype == torch.bfloat16
+    conv(x).sum().backward()
+    assert conv.seen.dtype == torch.float32

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 import torchvision
-from nets import density, message, same, small_net, trained
+from nets import CONFIGURATIONS, density, message, same, small_net, trained
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsetrain import (
     SparseConv2d,
@@ -15,20 +16,6 @@ from sparsetrain import (
     pruning,
     revert,
 )
-
-CONFIGURATIONS = [
-    dict(kernel_size=3),
-    dict(kernel_size=(3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
-    dict(kernel_size=3, padding=1, groups=2),
-    dict(kernel_size=3, padding=1, groups=4, bias=False),
-    dict(kernel_size=3, padding="valid"),
-    dict(kernel_size=(3, 2), padding="same", dilation=2),
-    *(
-        dict(kernel_size=3, padding=padding, padding_mode=mode)
-        for mode in ("reflect", "replicate", "circular")
-        for padding in (1, (2, 1), "same", "valid")
-    ),
-]
 
 
 @pytest.mark.parametrize("arguments", CONFIGURATIONS, ids=str)
@@ -110,6 +97,27 @@ def test_each_placement_prunes_its_gradient_and_no_other(placement):
     assert torch.equal(grads[0], x.grad) == (placement == "none")
     assert torch.equal(grads[1], plain.weight.grad) == (placement != "output")
     assert (density(grads[0]) < 0.7) == (placement == "input")
+
+
+class Backends(TorchDispatchMode):
+    """Notes the backend argument of every convolution of ours."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "sparsetrain":
+            self.seen.append(args[-1])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("backend", ["sparse", "dense"])
+def test_the_backend_reaches_all_three_passes(backend):
+    conv = SparseConv2d(2, 2, 1, backend=backend, placement="none")
+    with Backends() as recorded:
+        conv(torch.randn(1, 2, 3, 3, requires_grad=True)).sum().backward()
+    assert recorded.seen == [backend] * 2
 
 
 def test_eval_and_no_grad_touch_no_state():

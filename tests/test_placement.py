@@ -144,6 +144,14 @@ def test_uses_without_gradient_do_not_count():
     assert decided(behind) == ("input", "next is relu")
 
 
+def test_stochastic_depth_written_out_is_looked_through():
+    def behind(_, x, y):
+        keep = y.new_empty((y.shape[0],) + (1,) * (y.ndim - 1)).bernoulli_(0.9)
+        return F.relu(x + y * keep)
+
+    assert decided(behind) == ("input", "next is relu")
+
+
 def test_a_result_nobody_uses():
     assert decided(lambda s, x, y: x) == ("output", "nothing behind it")
 
