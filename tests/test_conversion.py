@@ -92,6 +92,15 @@ def test_converting_again_with_other_arguments_ends_where_they_say_and_keeps_the
     assert model[2].pruner.history == 3 and model[2].pruner.state[pruning.PUSHES] == 0
 
 
+def test_a_pruner_that_is_placed_elsewhere_starts_anew():
+    model = convert(small_net())
+    for i in range(5):
+        step(model, i)
+    convert(model, overrides={"2": {"placement": "input"}})
+    assert model[2].pruner.state[pruning.PUSHES] == 0
+    assert model[6].pruner.state[pruning.PUSHES] == 5
+
+
 def test_seeds_follow_layer_names_and_the_global_seed_without_consuming_it():
     with torch.random.fork_rng():
         one, two = convert(small_net()), convert(small_net())

@@ -12,6 +12,7 @@ from sparsetrain import (
     convert,
     describe,
     pruning,
+    revert,
     stats,
 )
 
@@ -37,8 +38,8 @@ def test_what_is_no_plain_conv2d_is_left_alone_and_named():
     before = describe(model)
     assert before[0] == ("plain", "Conv2d", "none", "not converted", None, None, None)
     convert(model)
-    types["plain"] = SparseConv2d
-    assert {name: type(m) for name, m in model.items()} == types
+    converted = {name: type(m) for name, m in model.items()}
+    assert converted == {**types, "plain": SparseConv2d}
     assert {row.name: (row.kind, row.placement, row.rule) for row in describe(model)[1:]} == {
         "own": ("OwnConv", "none", "left alone: subclass of nn.Conv2d"),
         "lazy": ("LazyConv2d", "none", "left alone: lazy, convert after the first forward"),
@@ -47,6 +48,8 @@ def test_what_is_no_plain_conv2d_is_left_alone_and_named():
         "three": ("Conv3d", "none", "left alone: not an nn.Conv2d"),
         "transposed": ("ConvTranspose2d", "none", "left alone: not an nn.Conv2d"),
     }
+    revert(model)
+    assert {name: type(m) for name, m in model.items()} == types
 
 
 def test_describe_prints_a_table():
