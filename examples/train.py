@@ -121,7 +121,7 @@ def choose_settings(
 
 
 def default_path(settings: Settings) -> Path:
-    """Where the checkpoint of a run goes that has no --checkpoint: one file for each kind of run."""
+    """Where the checkpoint goes without --checkpoint: one file for each kind of run."""
     name = f"{settings.model}-{settings.dataset}-{settings.rule}-seed{settings.seed}.pt"
     with suppress(OSError):  # check_writable says it better
         Path("runs").mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ def cut(content: bytes, header: int, item: int, keep: int) -> bytes:
 
 
 def main(source: Path, target: Path) -> None:
-    """Read four `*-ubyte.gz` from `source` and write their beginnings, reproducibly, to `target`."""
+    """Read four `*-ubyte.gz` from `source`, write their beginnings, reproducibly, to `target`."""
     for part, keep in KEEP.items():
         for kind, (header, item) in FILES.items():
             name = f"{part}-{kind}-ubyte.gz"
