@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from sparsetrain.telemetry import EpochRecord, LayerRecord, sparse_share
+from sparsetrain.telemetry import EpochRecord, LayerRecord
 
 LEGEND = (
     "sparse: share of convolution calls that ran sparse; x, dy, pruned: density of the inputs, and "
@@ -24,12 +24,12 @@ def epoch_header() -> Table:
     return _epoch_table(show_header=True)
 
 
-def epoch_row(record: EpochRecord, layers: list[LayerRecord]) -> Table:
+def epoch_row(record: EpochRecord, sparse_share: float) -> Table:
     """One epoch as a table of one row, aligned with `epoch_header`."""
     table = _epoch_table(show_header=False)
     table.add_row(
         str(record.epoch),
-        f"{sparse_share(layers):.0%}",
+        f"{sparse_share:.0%}",
         f"{record.train_loss:.3f}",
         f"{record.test_accuracy:.1%}",
         f"{record.input_density:.3f}",

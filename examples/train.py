@@ -95,6 +95,11 @@ def train(
         f"{settings.model} on {len(data.train):,} images of {data.name}, {settings.rule}, "
         f"{settings.epochs} epochs of {trainer.steps} steps, {settings.threads} threads"
     )
+    if save_path.exists() and save_path != resume:
+        console.print(
+            f"{save_path} will be overwritten after the first epoch; --resume would go on from it",
+            soft_wrap=True,
+        )
     return follow(trainer, console, save_path, json_path)
 
 
@@ -146,8 +151,8 @@ def follow(trainer: Trainer, console: Console, save_path: Path, json_path: Path 
     )
     console.print(LEGEND, style="dim")
     console.print(epoch_header())
-    for record in trainer.records:
-        console.print(epoch_row(record, trainer.layers))
+    for record, share in zip(trainer.records, trainer.sparse_shares, strict=True):
+        console.print(epoch_row(record, share))
     try:
         with Interrupt() as interrupt, Progress(*columns, console=console, transient=True) as bar:
             state = {"epoch": 1, "epochs": epochs, "phase": "train", "loss": float("nan")}
@@ -158,7 +163,7 @@ def follow(trainer: Trainer, console: Console, save_path: Path, json_path: Path 
                     state["loss"] = event.loss
                 bar.update(task, completed=trainer.epoch * steps + trainer.step, **state)
                 if event.record is not None:
-                    console.print(epoch_row(event.record, trainer.layers))
+                    console.print(epoch_row(event.record, trainer.sparse_shares[-1]))
                     save()
                 if interrupt.number is not None:
                     break

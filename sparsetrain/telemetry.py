@@ -11,7 +11,7 @@ from sparsetrain import accel
 from sparsetrain.inspection import LayerDescription, LayerStats, describe, stats
 from sparsetrain.ops import explain
 
-PRICES = "aladdin_cacti32_14nm"
+PRICE_TABLE = "aladdin_cacti32_14nm"
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def layer_records(
             grad_density=layer.dy_density,
             cycles=sparse.total.cycles,
             dense_cycles=dense.total.cycles,
-            energy_pj=accel.Report(chip.chip, (sparse,)).energy_pj(PRICES),
-            dense_energy_pj=accel.Report(twin.chip, (dense,)).energy_pj(PRICES),
+            energy_pj=accel.Report(chip.chip, (sparse,)).energy_pj(PRICE_TABLE),
+            dense_energy_pj=accel.Report(twin.chip, (dense,)).energy_pj(PRICE_TABLE),
         )
         for layer, unpruned, sparse, dense in zip(
             recorded.layers, natural.layers, chip.layers, twin.layers, strict=True

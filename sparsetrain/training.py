@@ -21,7 +21,14 @@ from sparsetrain import accel, networks
 from sparsetrain.conversion import convert, revert
 from sparsetrain.datasets import Dataset, stream
 from sparsetrain.resumption import load_pruning_state, pruning_state
-from sparsetrain.telemetry import PRICES, EpochRecord, LayerRecord, layer_records, means
+from sparsetrain.telemetry import (
+    PRICE_TABLE,
+    EpochRecord,
+    LayerRecord,
+    layer_records,
+    means,
+    sparse_share,
+)
 
 EVALUATION_BATCH = 500
 
@@ -88,7 +95,7 @@ class Trainer:
 
     SGD with Nesterov momentum, weight decay and a one-cycle schedule, on full batches in an order
     and an augmentation that depend on (seed, epoch, step) alone. The last step of each epoch is
-    recorded for `records` and `layers`.
+    recorded for `records`, `sparse_shares` and `layers`.
 
     Raises what `networks.build` and `convert` raise, and ValueError for a batch larger than the
     training set.
@@ -125,6 +132,7 @@ class Trainer:
         )
         self.epoch = self.step = 0
         self.records: list[EpochRecord] = []
+        self.sparse_shares: list[float] = []  # of the convolution calls of each epoch's last step
         self.layers: list[LayerRecord] = []
         self._loss_sum = self._seconds = 0.0
         self._order: tuple[int, Tensor] | None = None
@@ -160,6 +168,7 @@ class Trainer:
             "loss_sum": self._loss_sum,
             "seconds": self._seconds,
             "records": [asdict(record) for record in self.records],
+            "sparse_shares": list(self.sparse_shares),
             "layers": [asdict(layer) for layer in self.layers],
         }
 
@@ -174,6 +183,7 @@ class Trainer:
         self.epoch, self.step = state["epoch"], state["step"]
         self._loss_sum, self._seconds = state["loss_sum"], state["seconds"]
         self.records = [EpochRecord(**record) for record in state["records"]]
+        self.sparse_shares = list(state["sparse_shares"])
         self.layers = [LayerRecord(**layer) for layer in state["layers"]]
 
     def results(self) -> dict[str, Any]:
@@ -185,7 +195,7 @@ class Trainer:
             "test_images": len(self.data.test),
             "steps_per_epoch": self.steps,
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "prices": PRICES,
+            "prices": PRICE_TABLE,
             "python_version": platform.python_version(),
             "torch_version": torch.__version__,
         }
@@ -269,6 +279,7 @@ class Trainer:
             **means(self.layers),
         )
         self.records.append(record)
+        self.sparse_shares.append(sparse_share(self.layers))
         self.epoch, self.step = self.epoch + 1, 0
         self._loss_sum = self._seconds = 0.0
         return record

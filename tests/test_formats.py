@@ -23,6 +23,7 @@ TYPES: dict[str, Any] = {
     "object": lambda value: isinstance(value, dict),
     "tensor": lambda value: isinstance(value, torch.Tensor),
     "list of integers": lambda value: all(isinstance(item, int) for item in value),
+    "list of numbers": lambda value: all(isinstance(item, int | float) for item in value),
     "list of objects": lambda value: all(isinstance(item, dict) for item in value),
 }
 

@@ -138,6 +138,22 @@ def test_pruning_lowers_densities_and_costs(data):
     assert trainer.layers[0].grad_input is None
 
 
+def test_colour_images_train_a_network_of_torchvision():
+    pytest.importorskip("torchvision")
+
+    def split(count: int) -> datasets.Split:
+        images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
+        return datasets.Split(images, torch.arange(count) % 10)
+
+    scale = (0.5, 0.5, 0.5)
+    colours = datasets.Dataset("cifar10", split(8), split(2), tuple("0123456789"), scale, scale, 4)
+    trainer = Trainer(replace(TINY, model="squeezenet1_1", epochs=1, batch_size=4), colours)
+    for _ in trainer.run():
+        pass
+    assert len(trainer.layers) == 26
+    assert all(layer.cycles > 0 for layer in trainer.layers)
+
+
 # Resumption
 
 
@@ -204,10 +220,12 @@ def test_finished_run_resumes_to_its_own_results(tmp_path, folder, train):
     options = ["--epochs", 1, "--batch-size", 24, "--threads", 1, "--checkpoint", saved]
     code, out, _ = train(*options, *common)
     assert code == 0 and "block3_1.conv2" in out and f"Checkpoint: {saved}" in out
+    assert "will be overwritten" not in out
     first = results.read_bytes()
     results.unlink()
     assert train("--resume", saved, *common)[0] == 0
     assert results.read_bytes() == first
+    assert "will be overwritten" in train(*options, *common)[1]
 
 
 def test_checkpoints_lie_in_runs_by_default(tmp_path, folder, train, monkeypatch):
