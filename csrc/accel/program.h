@@ -60,8 +60,9 @@ void for_each_task(const Block& b, const ConvShape& s, int64_t segments, int64_t
 
 enum class Detail { kBlock, kTask, kOperation };
 
-// The program as text. `most_blocks`: blocks printed per pass, the rest is summed up in a line.
+// The program as text: blocks; or with a line a task; or also a line a row operation. At most
+// `most` lines of each kind below the one above are written, then how many are left out.
 std::string print(const Program& program, const Workload& workload, const Config& chip,
-                  Detail detail, int64_t most_blocks);
+                  Detail detail, int64_t most);
 
 }  // namespace sparsetrain::accel

@@ -99,6 +99,13 @@ void bind_program(py::module_& m) {
   m.def("compile", &compile, py::arg("workload"), py::arg("chip"),
         py::call_guard<py::gil_scoped_release>());
   m.def(
+      "print_program",
+      [](const Program& program, const Workload& workload, const Config& chip, int detail,
+         int64_t most) {
+        return print(program, workload, chip, static_cast<Detail>(detail), most);
+      },
+      py::arg("program"), py::arg("workload"), py::arg("chip"), py::arg("detail"), py::arg("most"));
+  m.def(
       "simulate",
       [](const Program& program, const Workload& workload, const Config& chip, int64_t threads,
          uint64_t seed) { return simulate(program, workload, chip, threads, seed).layers; },

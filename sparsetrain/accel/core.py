@@ -24,5 +24,6 @@ named_chips = _C.accel.named_chips
 named_prices = _C.accel.named_prices
 observe = _C.accel.observe
 price = _C.accel.price
+print_program = _C.accel.print_program
 simulate = _C.accel.simulate
 window_variance = _C.accel.window_variance

@@ -1,0 +1,34 @@
+"""`python -m sparsetrain`: the accelerator's cost of any network, from the command line."""
+
+import sys
+
+import click
+
+from sparsetrain.commands.disasm import disasm
+from sparsetrain.commands.estimate import estimate
+from sparsetrain.commands.explore import explore
+
+
+class Commands(click.Group):
+    """Bad input is one sentence on standard error and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs a subcommand."""
+        try:
+            return super().invoke(ctx)
+        except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=Commands)
+def main() -> None:
+    """What training a network costs on the SparseTrain accelerator and on its dense twin."""
+
+
+main.add_command(estimate)
+main.add_command(disasm)
+main.add_command(explore)
+
+if __name__ == "__main__":
+    main()

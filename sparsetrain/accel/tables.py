@@ -1,0 +1,70 @@
+"""A comparison as rows and objects: for JSON, CSV and the screen."""
+
+from typing import Any
+
+from sparsetrain.accel.chips import PRICES, prices
+from sparsetrain.accel.core import Prices, price
+from sparsetrain.accel.limits import bound, utilisation
+from sparsetrain.accel.report import Comparison
+
+
+def layer_rows(comparison: Comparison, table: str | Prices) -> list[dict[str, Any]]:
+    """One object a layer and pass that runs; docs/formats.md describes the fields."""
+    rows = []
+    chip, priced = comparison.report.chip, prices(table)
+    for layer, dense in zip(comparison.report.layers, comparison.dense.layers, strict=True):
+        for name, c in layer.passes:
+            d = getattr(dense, name)
+            if not d.cycles:
+                continue
+            energy, dense_energy = price(c, priced), price(d, priced)
+            rows.append(
+                {
+                    "name": layer.name,
+                    "pass": name,
+                    "macs": c.macs,
+                    "dense_macs": d.macs,
+                    "cycles": c.cycles,
+                    "dense_cycles": d.cycles,
+                    "utilisation": utilisation(c, chip),
+                    "bound": bound(c, chip),
+                    "energy_pj": energy.total_pj,
+                    "dense_energy_pj": dense_energy.total_pj,
+                    "mac_pj": energy.mac_pj,
+                    "register_pj": energy.register_pj,
+                    "buffer_pj": energy.buffer_pj,
+                    "dram_pj": energy.dram_pj,
+                    "port_bytes": c.port_bytes,
+                    "dram_bytes": c.dram_read_bytes + c.dram_write_bytes,
+                }
+            )
+    return rows
+
+
+def total(comparison: Comparison, table: str | Prices) -> dict[str, Any]:
+    """The step as a whole, under one price table."""
+    return {
+        "macs": comparison.report.macs,
+        "dense_macs": comparison.dense.macs,
+        "cycles": comparison.report.cycles,
+        "dense_cycles": comparison.dense.cycles,
+        "time_ms": comparison.report.time_ms,
+        "dense_time_ms": comparison.dense.time_ms,
+        "speedup": comparison.speedup,
+        "energy_pj": comparison.report.energy_pj(table),
+        "dense_energy_pj": comparison.dense.energy_pj(table),
+        "energy_gain": comparison.energy_gain(table),
+        "energy_gain_chip": comparison.energy_gain_chip(table),
+    }
+
+
+def gains(comparison: Comparison) -> list[dict[str, Any]]:
+    """Energy of chip over dense twin, on chip and with DRAM, under every named price table."""
+    return [
+        {
+            "prices": name,
+            "energy_gain_chip": comparison.energy_gain_chip(name),
+            "energy_gain": comparison.energy_gain(name),
+        }
+        for name in PRICES
+    ]

@@ -1,0 +1,114 @@
+"""A user's own chips and price tables, from a small TOML file."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparsetrain.accel.chips import CHIPS, PRICES, chip, nearest, prices
+from sparsetrain.accel.core import Config, Prices
+
+_PRICES = ("mac_pj", "register_pj", "buffer_read_pj", "buffer_write_pj", "dram_pj")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Chips and price tables by name: the shipped ones and those of a file."""
+
+    chips: dict[str, Config]
+    prices: dict[str, Prices]
+
+
+def read_toml(path: Path | str) -> Catalogue:
+    """The shipped chips and prices and those that a file adds.
+
+        [chips.mine]             # numbers not given are those of `base`
+        base = "sparsetrain168"
+        groups = 28
+        [prices.mine]            # pJ of a 16-bit word; all five
+        mac_pj = 0.5
+        register_pj = 0.06
+        buffer_read_pj = 0.7
+        buffer_write_pj = 0.7
+        dram_pj = 128
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no TOML, has an unknown key (the nearest known one is named), or a number
+            that cannot be.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"sparsetrain.accel.read_toml: expected {path} to be TOML, got: {error}"
+        ) from error
+    where = f"sparsetrain.accel.read_toml: {path}:"
+    _known(where, content, ("chips", "prices"))
+    chips, tables = dict(CHIPS), dict(PRICES)
+    for name, numbers in content.get("chips", {}).items():
+        chips[name] = _chip(f"{where} chips.{name}:", name, _table(where, name, numbers))
+    for name, numbers in content.get("prices", {}).items():
+        tables[name] = _prices(f"{where} prices.{name}:", name, _table(where, name, numbers))
+    return Catalogue(chips, tables)
+
+
+def _table(where: str, name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} expected {name!r} to be a table of numbers, got {value!r}")
+    return dict(value)
+
+
+def _known(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{where} expected known keys, got {key!r}; {nearest(key, known)}")
+
+
+def _chip(where: str, name: str, numbers: dict[str, Any]) -> Config:
+    base = chip(str(numbers.pop("base", "sparsetrain168")))
+    fields = {key: value for key, value in base.as_dict().items() if key != "name"}
+    _known(where, numbers, (*fields, "base"))
+    for key, value in numbers.items():
+        if type(value) is not type(fields[key]):
+            raise ValueError(
+                f"{where} expected {key} to be {type(fields[key]).__name__}, got {value!r}"
+            )
+    return base.replace(name=name, **numbers)
+
+
+def _prices(where: str, name: str, numbers: dict[str, Any]) -> Prices:
+    _known(where, numbers, _PRICES)
+    for key in _PRICES:
+        value = numbers.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{where} expected {key} to be a number, got {value!r}")
+    return Prices(name=name, **{key: float(numbers[key]) for key in _PRICES})
+
+
+def find_chip(which: str) -> Config:
+    """A chip by name, or `file.toml` (its only chip) or `file.toml:name`."""
+    added = _from_file(which, "chips")
+    return chip(which) if added is None else added
+
+
+def find_prices(which: str) -> Prices:
+    """A price table by name, or `file.toml` (its only one) or `file.toml:name`."""
+    added = _from_file(which, "prices")
+    return prices(which) if added is None else added
+
+
+def _from_file(which: str, kind: str) -> Any:
+    path, _, name = which.partition(".toml")
+    if path == which:
+        return None
+    values = getattr(read_toml(f"{path}.toml"), kind)
+    shipped = CHIPS if kind == "chips" else PRICES
+    own = [key for key in values if values[key] is not shipped.get(key)]
+    name = name.removeprefix(":") or (own[0] if len(own) == 1 else "")
+    if name not in values:
+        raise ValueError(
+            f"sparsetrain.accel.read_toml: expected {path}.toml to have {kind} {name!r}, got "
+            f"{', '.join(own) or 'none'}"
+        )
+    return values[name]

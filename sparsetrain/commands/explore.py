@@ -1,0 +1,85 @@
+"""`python -m sparsetrain explore MODEL --vary ...`: many chips, one step, a Pareto front."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sparsetrain import accel
+from sparsetrain.commands import network
+from sparsetrain.files import check_writable, write_atomically, write_json
+
+
+@click.command()
+@network.options
+@click.option("--chip", default="sparsetrain168", show_default=True, help="The chip to vary.")
+@click.option("--prices", default="aladdin_cacti32_14nm", show_default=True)
+@click.option(
+    "--vary", multiple=True, required=True, metavar="NUMBER=A,B,...",
+    help="A number of the chip and its values; repeat for a grid.",
+)  # fmt: skip
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table.")
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="PNG or SVG.")
+def explore(
+    chip: str,
+    prices: str,
+    vary: tuple[str, ...],
+    json_file: Path | None,
+    csv_file: Path | None,
+    plot_file: Path | None,
+    **step: Any,
+) -> None:
+    """Cycles, energy and an area proxy of a training step of MODEL over a grid of chips."""
+    for path in (json_file, csv_file, plot_file):
+        if path:
+            check_writable(path)
+    base, table = accel.find_chip(chip), accel.find_prices(prices)
+    grid = dict(_numbers(item) for item in vary)
+    points = accel.explore(network.workload(**step), base, grid, table)
+    rows = [point.as_dict() for point in points]
+    _show(rows, list(grid))
+    if json_file:
+        config = {**step, "chip": base.as_dict(), "prices": table.name, "vary": grid}
+        write_json(json_file, {"config": config, "points": rows})
+    if csv_file:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(csv_file, lambda file: file.write(text.getvalue().encode()))
+    if plot_file:
+        from sparsetrain.accel.plots import plot_front
+
+        plot_front(points, plot_file)
+
+
+def _numbers(item: str) -> tuple[str, list[int]]:
+    name, _, values = item.partition("=")
+    try:
+        return name, [int(value) for value in values.split(",")]
+    except ValueError:
+        raise ValueError(
+            f"sparsetrain: expected --vary to be a number of the chip and whole values, like "
+            f"groups=28,56, got {item!r}"
+        ) from None
+
+
+def _show(rows: list[dict[str, Any]], varied: list[str]) -> None:
+    screen = Table(title="* on the Pareto front of cycles and energy")
+    for column in (*varied, "Mcycles", "mJ", "speedup", "area proxy", ""):
+        screen.add_column(column, justify="right")
+    for row in sorted(rows, key=lambda one: one["cycles"]):
+        screen.add_row(
+            *(str(row[name]) for name in varied),
+            f"{row['cycles'] / 1e6:.2f}",
+            f"{row['energy_pj'] / 1e9:.3f}",
+            f"{row['speedup']:.2f}",
+            f"{row['area_proxy_kb']:.0f}",
+            "*" if row["pareto"] else "",
+        )
+    Console().print(screen)
