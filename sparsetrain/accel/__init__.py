@@ -1,13 +1,35 @@
 """What a training step would cost on the SparseTrain accelerator and on its dense twin."""
 
-from sparsetrain.accel.chips import CHIPS, PRICES, chip, dense_twin168, prices, sparsetrain168
+from sparsetrain.accel.chips import (
+    CHIPS,
+    PRICES,
+    chip,
+    dense_twin168,
+    nearest,
+    prices,
+    sparsetrain168,
+)
 from sparsetrain.accel.core import Config, Counts, Energy, Prices, dense_twin
+from sparsetrain.accel.exploring import Point, explore
 from sparsetrain.accel.layers import Layer, Workload
+from sparsetrain.accel.limits import bound, limits, utilisation
 from sparsetrain.accel.recording import Recorder, record, workload
-from sparsetrain.accel.report import Comparison, LayerReport, Report, compare, estimate, simulate
+from sparsetrain.accel.report import (
+    LEVELS,
+    Comparison,
+    LayerReport,
+    Report,
+    compare,
+    disassemble,
+    estimate,
+    simulate,
+)
+from sparsetrain.accel.tables import gains, layer_rows, total
+from sparsetrain.accel.toml import find_chip, find_prices, read_toml
 
 __all__ = [
     "CHIPS",
+    "LEVELS",
     "PRICES",
     "Comparison",
     "Config",
@@ -15,18 +37,31 @@ __all__ = [
     "Energy",
     "Layer",
     "LayerReport",
+    "Point",
     "Prices",
     "Recorder",
     "Report",
     "Workload",
+    "bound",
     "chip",
     "compare",
     "dense_twin",
     "dense_twin168",
+    "disassemble",
     "estimate",
+    "explore",
+    "find_chip",
+    "find_prices",
+    "gains",
+    "layer_rows",
+    "limits",
+    "nearest",
     "prices",
+    "read_toml",
     "record",
     "simulate",
     "sparsetrain168",
+    "total",
+    "utilisation",
     "workload",
 ]

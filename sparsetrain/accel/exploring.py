@@ -11,7 +11,7 @@ from sparsetrain.accel.layers import Workload
 from sparsetrain.accel.report import estimate
 
 # A PE (16-bit multiplier, 32-bit adder, control, its 0.5 KB register) is counted as this much SRAM,
-# and a byte a cycle of port or DRAM interface as so much. Assumptions: a proxy for ranking, no area.
+# and a byte a cycle of port or DRAM interface as so much. Assumptions, good for ranking only.
 PE_KB = 2.0
 PORT_BYTE_KB = 0.25
 DRAM_BYTE_KB = 4.0
@@ -19,7 +19,7 @@ DRAM_BYTE_KB = 4.0
 
 @dataclass(frozen=True)
 class Point:
-    """One chip of a grid; `pareto`: no other has fewer cycles and no more energy, or the reverse."""
+    """One chip of a grid; `pareto`: no other is at least as good in cycles and in energy."""
 
     chip: Config
     varied: tuple[str, ...]
@@ -43,7 +43,7 @@ class Point:
 
 
 def area_proxy_kb(machine: Config) -> float:
-    """SRAM equivalents of a chip: buffer, PEs, ports and the DRAM interface. Ranks, measures not."""
+    """SRAM equivalents of a chip (buffer, PEs, ports, DRAM interface), to rank chips by."""
     return (
         machine.buffer_bytes / 1024
         + PE_KB * machine.pes
@@ -73,9 +73,7 @@ def explore(
         results.append((machine, report.cycles, report.energy_pj(prices), twin.cycles))
     front = _front([(cycles, energy) for _, cycles, energy, _ in results])
     return [
-        Point(
-            machine, names, cycles, energy, twin / cycles, area_proxy_kb(machine), index in front
-        )
+        Point(machine, names, cycles, energy, twin / cycles, area_proxy_kb(machine), index in front)
         for index, (machine, cycles, energy, twin) in enumerate(results)
     ]
 

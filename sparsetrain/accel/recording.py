@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sparsetrain.accel.layers import Layer, Workload, link_neighbours
 from sparsetrain.accel.observing import Observed, maps_of, observe_tensor, trace_of
 
-# Below autograd every convolution of a model is one of these; what they call in turn (cuDNN, oneDNN)
-# is not seen again.
+# Below autograd every convolution of a model is one of these; what they call in turn (cuDNN,
+# oneDNN) is not seen again.
 _FORWARD = {"aten::convolution", "aten::convolution_overrideable", "sparsetrain::conv2d"}
 _BACKWARD = {
     "aten::convolution_backward",
@@ -60,7 +60,7 @@ def _is_compiled(model: nn.Module) -> bool:
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Context manager around a forward and backward; see `record`."""
 
-    def __init__(self, model: nn.Module, images: int = 4) -> None:
+    def __init__(self, model: nn.Module, images: int = 4, *, linear: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if _is_compiled(model):
             raise ValueError(
@@ -68,12 +68,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "whose operators cannot be seen. Record the original model"
             )
         self._names = {_identity(p): name for name, p in _weights(model)}
+        self._linear = [m for m in model.modules() if linear and type(m) is nn.Linear]
+        self._hooks: list[Any] = []
         self._images = images
         self._calls: list[_Call] = []
         self._renamed: dict[int, int] = {}  # identity of an autocast copy -> of the parameter
 
     def __enter__(self) -> "Recorder":
         super().__enter__()  # type: ignore[no-untyped-call]
+        self._hooks = [m.register_forward_hook(self._linear_call) for m in self._linear]
         return self
 
     def __exit__(
@@ -84,6 +87,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         self._renamed.clear()
+        for hook in self._hooks:
+            hook.remove()
 
     def __torch_dispatch__(
         self,
@@ -123,6 +128,27 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 x=self._observe(x),
             )
         )
+
+    def _linear_call(self, module: nn.Linear, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        # [N, features] is [N, C, 1, 1]; [N, tokens, features] is [N, C, 1, tokens]. Nothing prunes
+        # inside a linear layer, so its output's gradient is what its kernels see.
+        def as_image(tensor: Tensor) -> Tensor:
+            columns = tensor.detach().reshape(tensor.shape[0], -1, tensor.shape[-1])
+            return columns.transpose(1, 2).unsqueeze(2)
+
+        x = as_image(inputs[0])
+        one = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+        weight_shape = (module.out_features, module.in_features, 1, 1)
+        identity = self._weight(module.weight)
+        call = _Call(identity, tuple(x.shape), weight_shape, one, 1, self._observe(x))
+        self._calls.append(call)
+        if out.requires_grad:
+            mask = (inputs[0].requires_grad, module.weight.requires_grad)
+
+            def backward(grad: Tensor) -> None:
+                call.dy, call.output_mask = self._observe(as_image(grad)), mask
+
+            out.register_hook(backward)  # type: ignore[no-untyped-call]
 
     def _backward(self, a: dict[str, Any]) -> None:
         weight, shape = self._weight(a["weight"]), tuple(a["input"].shape[-3:])
@@ -182,7 +208,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _weights(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     named = model.named_parameters()
-    return [(name.removesuffix(".weight"), p) for name, p in named if p.dim() == 4]
+    return [(name.removesuffix(".weight"), p) for name, p in named if p.dim() in (2, 4)]
 
 
 def _identity(weight: Tensor) -> int:
@@ -222,7 +248,7 @@ def _layer(call: _Call, name: str, batch: int | None) -> Layer:
     )
 
 
-def record(model: nn.Module, images: int = 4) -> Recorder:
+def record(model: nn.Module, images: int = 4, *, linear: bool = False) -> Recorder:
     """Records the convolutions of an ordinary forward and backward of `model`.
 
     It watches operators (`aten::convolution`, `sparsetrain::conv2d` and their backwards), so it
@@ -235,10 +261,12 @@ def record(model: nn.Module, images: int = 4) -> Recorder:
             loss(model(x), y).backward()
         print(accel.compare(rec.workload()))
 
+    `linear` also records linear layers, as 1 x 1 convolutions; the paper's figures are without.
+
     Raises:
         ValueError: `model` is compiled: its operators cannot be seen.
     """
-    return Recorder(model, images)
+    return Recorder(model, images, linear=linear)
 
 
 def workload(
@@ -249,12 +277,14 @@ def workload(
     x_density: Any = None,
     dy_density: Any = None,
     loss: Callable[[Any], Tensor] | None = None,
+    linear: bool = False,
 ) -> Workload:
     """The convolutions of a step of `model` on `batch` inputs of `input_shape`, at given densities.
 
     Nothing is computed or allocated: forward and backward run on the meta device. Densities are one
     number for all layers or a mapping by layer name; the default is 1. `loss` maps the model's
-    output to a scalar; by default all its floating point tensors are summed.
+    output to a scalar; by default all its floating point tensors are summed. `linear` adds linear
+    layers as 1 x 1 convolutions.
 
     Raises:
         ValueError: no convolution, no gradient, or a density outside [0, 1] or missing.
@@ -264,9 +294,9 @@ def workload(
         for name, p in model.named_parameters()
     }
     buffers = {name: torch.empty_like(b, device="meta") for name, b in model.named_buffers()}
-    recorder = Recorder(model)
+    recorder = Recorder(model, linear=linear)
     recorder._names = {
-        id(p): name.removesuffix(".weight") for name, p in parameters.items() if p.dim() == 4
+        id(p): name.removesuffix(".weight") for name, p in parameters.items() if p.dim() in (2, 4)
     }
     images = torch.empty((batch, *input_shape), device="meta")
     with recorder:

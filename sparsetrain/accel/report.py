@@ -15,6 +15,7 @@ from sparsetrain.accel.core import (
     dense_twin,
     model,
     price,
+    print_program,
 )
 from sparsetrain.accel.core import simulate as _simulate
 from sparsetrain.accel.layers import Layer, Workload
@@ -153,6 +154,35 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare(workload: Workload, chip: Config = sparsetrain168) -> Comparison:
-    """`workload` on `chip` and, with every product computed, on its dense twin (closed form)."""
-    return Comparison(estimate(workload, chip), estimate(workload, dense_twin(chip)))
+def compare(
+    workload: Workload, chip: Config = sparsetrain168, *, simulated: bool = False
+) -> Comparison:
+    """`workload` on `chip` and, with every product computed, on its dense twin.
+
+    By the closed form, or both chips by the simulator.
+    """
+    cost = simulate if simulated else estimate
+    return Comparison(cost(workload, chip), cost(workload, dense_twin(chip)))
+
+
+LEVELS = ("block", "task", "op")
+
+
+def disassemble(
+    workload: Workload, chip: Config = sparsetrain168, *, level: str = "block", most: int = 4
+) -> str:
+    """The program of `workload` on `chip` as text.
+
+    `level` is "block", "task" or "op" (row operations). At most `most` blocks of a pass, tasks of a
+    block and operations of a task are written, and how many are left out.
+
+    Raises:
+        ValueError: unknown level.
+    """
+    if level not in LEVELS:
+        raise ValueError(
+            f"sparsetrain.accel.disassemble: expected level to be one of {', '.join(LEVELS)}, "
+            f"got {level!r}"
+        )
+    program = compile_program(workload.core, chip)
+    return print_program(program, workload.core, chip, LEVELS.index(level), most)

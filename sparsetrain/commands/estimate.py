@@ -44,7 +44,12 @@ def estimate(
     rows = accel.layer_rows(compared, table)
     _show(compared, rows, table)
     if json_file:
-        config = {**step, "chip": machine.as_dict(), "prices": table.name, "simulated": simulate}
+        config = {
+            **network.as_numbers(step),
+            "chip": machine.as_dict(),
+            "prices": table.name,
+            "simulated": simulate,
+        }
         content = {
             "config": config,
             "layers": rows,
@@ -66,6 +71,7 @@ def estimate(
 
 def _show(compared: accel.Comparison, rows: list[dict[str, Any]], table: accel.Prices) -> None:
     console = Console()
+    console.width = max(console.width, 120)  # a pipe is no reason to cut columns off
     screen = Table(
         title=f"{compared.report.chip.name} against {compared.dense.chip.name}, {table.name}"
     )

@@ -44,7 +44,12 @@ def explore(
     rows = [point.as_dict() for point in points]
     _show(rows, list(grid))
     if json_file:
-        config = {**step, "chip": base.as_dict(), "prices": table.name, "vary": grid}
+        config = {
+            **network.as_numbers(step),
+            "chip": base.as_dict(),
+            "prices": table.name,
+            "vary": grid,
+        }
         write_json(json_file, {"config": config, "points": rows})
     if csv_file:
         text = io.StringIO()
@@ -82,4 +87,6 @@ def _show(rows: list[dict[str, Any]], varied: list[str]) -> None:
             f"{row['area_proxy_kb']:.0f}",
             "*" if row["pareto"] else "",
         )
-    Console().print(screen)
+    console = Console()
+    console.width = max(console.width, 100)
+    console.print(screen)

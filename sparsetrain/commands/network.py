@@ -19,8 +19,8 @@ DATASETS = {
     "fashion-mnist": (1, 28, 10),
     "imagenet": (3, 224, 1000),
 }
-# Density of x where nothing is given, in the middle of what ReLU networks show (docs/accelerator.md):
-# the first convolution reads an image.
+# Density of x where nothing is given, in the middle of what ReLU networks show (the first layer
+# reads an image); docs/accelerator.md has measurements.
 INPUT_DENSITY = 0.45
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,8 +32,8 @@ def options(command: F) -> F:
         (
             click.argument("model"),
             click.option(
-                "--dataset", type=click.Choice(list(DATASETS)), default="cifar10", show_default=True,
-                help="Shape of the images; residual networks get a small stem below 224 pixels.",
+                "--dataset", type=click.Choice(list(DATASETS)), default="cifar10",
+                show_default=True, help="Shape of the images (a small stem below 224 pixels).",
             ),
             click.option("--input-shape", help="Channels,height,width instead of a dataset's."),
             click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1)),
@@ -75,6 +75,19 @@ def workload(
         value = INPUT_DENSITY if x is None else x
         x = {layer.name: 1.0 if layer.name == first else value for layer in work.layers}
     return work.with_densities(x, _density("--grad-density", grad_density))
+
+
+def as_numbers(step: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as they go into a file: densities that are numbers as numbers."""
+
+    def number(value: Any) -> Any:
+        try:
+            return float(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+
+    densities = ("input_density", "grad_density")
+    return {key: number(step[key]) if key in densities else step[key] for key in step}
 
 
 def _shape(text: str) -> tuple[int, int, int]:
