@@ -3,10 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <new>
 #include <vector>
 
-#include "../../csrc/kernels/api.h"
+#include "kernels/api.h"
 
 namespace sparsetrain::testing {
 
