@@ -43,6 +43,15 @@ class Choice:
     dense_ms: float
     sparse_ms: float
 
+class Work:
+    dense_macs: float
+    dense_elements: float
+    vectors: float
+    visits: float
+    lists: float
+    copies: float
+
+def work(shape: ConvShape, direction: Pass, density: float) -> Work: ...
 def choose(
     shape: ConvShape,
     direction: Pass,

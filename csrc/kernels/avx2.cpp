@@ -1,6 +1,7 @@
 // The kernels for AVX2 and FMA. The target lives in this file, not in build flags: a per-file
 // -mavx2 would let the linker keep an AVX2 copy of a shared inline function for the whole
 // program.
+#include "prune_table.h"
 #include "tables.h"
 
 #if defined(__x86_64__)
@@ -22,6 +23,7 @@ namespace sparsetrain::avx2 {
 #include "unroll.inl"
 #include "vector_avx2.inl"
 #include "all.inl"
+#include "prune.inl"
 // clang-format on
 }  // namespace sparsetrain::avx2
 
@@ -29,6 +31,7 @@ namespace sparsetrain::avx2 {
 
 namespace sparsetrain {
 
+const PruneChunks kAvx2Prune = avx2::prune_chunks_of;
 const Kernels<float> kAvx2Float = avx2::make_table<float>("avx2");
 const Kernels<BFloat16> kAvx2BFloat16 = avx2::make_table<BFloat16>("avx2");
 const Kernels<Half> kAvx2Half = avx2::make_table<Half>("avx2");

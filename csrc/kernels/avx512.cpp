@@ -1,5 +1,6 @@
 // The kernels for AVX-512. The target lives in this file, not in build flags: a per-file -mavx512f
 // would let the linker keep an AVX-512 copy of a shared inline function for the whole program.
+#include "prune_table.h"
 #include "tables.h"
 
 #if defined(__x86_64__)
@@ -21,6 +22,7 @@ namespace sparsetrain::avx512 {
 #include "unroll.inl"
 #include "vector_avx512.inl"
 #include "all.inl"
+#include "prune.inl"
 // clang-format on
 }  // namespace sparsetrain::avx512
 
@@ -28,6 +30,7 @@ namespace sparsetrain::avx512 {
 
 namespace sparsetrain {
 
+const PruneChunks kAvx512Prune = avx512::prune_chunks_of;
 const Kernels<float> kAvx512Float = avx512::make_table<float>("avx512");
 const Kernels<BFloat16> kAvx512BFloat16 = avx512::make_table<BFloat16>("avx512");
 const Kernels<Half> kAvx512Half = avx512::make_table<Half>("avx512");

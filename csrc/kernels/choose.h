@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../shape.h"
+#include "api.h"
 
 namespace sparsetrain {
 
@@ -19,11 +20,29 @@ struct Call {
   double density;
 };
 
-// What one machine takes for a unit of work, one thread, in nanoseconds.
+// Counts of what a pass does, each with one cost.
+struct Work {
+  double dense_macs;      // multiply-adds of the dense convolution, channels padded to vectors
+  double dense_elements;  // of its three tensors
+  double vectors;         // vector multiply-adds with nonzeros
+  double visits;          // walks along one list: a branch miss, and sums loaded and stored
+  double lists;           // elements of the sparse operand, compressed
+  double copies;          // elements of the dense operands, read and written once
+};
+
+// What one machine takes for a unit of Work of one pass, one thread, in nanoseconds.
+struct PassCosts {
+  double dense_mac_ns, dense_element_ns;
+  double vector_ns, visit_ns, list_ns, copy_ns;
+};
 struct Costs {
-  double dense_mac_ns;         // a multiply-add of the dense convolution
-  double sparse_mac_ns;        // a multiply-add with a nonzero
-  double compress_element_ns;  // an element of the sparse operand
+  VectorShape vector;
+  PassCosts forward, grad_input, grad_weight;
+
+  const PassCosts& of(Pass pass) const {
+    if (pass == Pass::kForward) return forward;
+    return pass == Pass::kGradInput ? grad_input : grad_weight;
+  }
 };
 
 struct Choice {
@@ -32,11 +51,13 @@ struct Choice {
   double dense_ms, sparse_ms;  // predicted, one thread
 };
 
-// The costs in force when the caller names none.
-extern const Costs kDefaultCosts;
+Work work_of(const Call& call, VectorShape vector);
 
-// Ordered: a forced backend; then sparse where it is predicted to be faster; dense accepts the
-// rest.
+// The costs that ship for an instruction set.
+const Costs& default_costs(Isa isa);
+
+// Ordered: a forced backend; shapes the sparse kernels are not made for; sparse where it is
+// predicted to be clearly faster; dense accepts the rest.
 Choice choose(const Call& call, Backend wanted, const Costs& costs);
 
 }  // namespace sparsetrain

@@ -1,9 +1,13 @@
-// The plain version of stochastic pruning: one loop for every storage type.
+// Stochastic pruning: the plain version, one loop for every storage type, and the choice of a
+// vector version.
 #include "prune.h"
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
+#include "api.h"
+#include "prune_table.h"
 #include "random.h"
 
 namespace sparsetrain {
@@ -49,11 +53,43 @@ PruneStats prune_chunk(const T* grad, T* out, int64_t begin, int64_t end, T thre
   return stats;
 }
 
+// The vector version of this CPU, or nullptr.
+PruneChunks vector_version() {
+#if defined(__x86_64__)
+  const Isa isa = current_isa(nullptr);
+  if (isa == Isa::kAvx512) return kAvx512Prune;
+  if (isa == Isa::kAvx2) return kAvx2Prune;
+#endif
+  return nullptr;
+}
+
+double finish_chunk(float (&lane)[kChunkLanes]) { return static_cast<double>(tree_sum(lane)); }
+
+// Prunes the whole chunks of [first, last) that the vector version takes; returns where it stopped.
+// It leaves the last, partial chunk, and ranges in which the lower half of the counter wraps.
+template <class T>
+int64_t prune_whole_chunks(const T* grad, T* out, int64_t elements, int64_t first, int64_t last,
+                           T threshold, uint64_t seed, uint64_t offset, PruneStats* stats) {
+  if constexpr (std::is_same_v<T, float>) {
+    const PruneChunks version = vector_version();
+    const int64_t whole = std::min(last, elements / kChunk);
+    const auto upper_half = [&](int64_t chunk) {
+      return (offset + static_cast<uint64_t>(chunk * kChunk) / 4) >> 32;
+    };
+    if (version && first < whole && upper_half(first) == upper_half(whole)) {
+      version(grad, out, first, whole, threshold, seed, offset, finish_chunk, stats);
+      return whole;
+    }
+  }
+  return first;
+}
+
 }  // namespace
 
 template <class T>
 void prune(const T* grad, T* out, int64_t elements, int64_t first, int64_t last, T threshold,
            uint64_t seed, uint64_t offset, PruneStats* stats) {
+  first = prune_whole_chunks(grad, out, elements, first, last, threshold, seed, offset, stats);
   for (int64_t chunk = first; chunk < last; ++chunk) {
     const int64_t begin = chunk * kChunk, end = std::min(begin + kChunk, elements);
     stats[chunk] = out ? prune_chunk<T, true>(grad, out, begin, end, threshold, seed, offset)

@@ -114,4 +114,48 @@ struct Vector {
     });
     unroll<8>([&](auto i) INLINE_LAMBDA { m[i] = t[i]; });
   }
+
+  // What pruning needs besides.
+  using Bits = __m256i;
+  using Mask = __m256;
+  static INLINE Bits bits(uint32_t v) { return _mm256_set1_epi32(static_cast<int>(v)); }
+  static INLINE Bits add(Bits a, uint32_t b) { return _mm256_add_epi32(a, bits(b)); }
+  static INLINE Bits xor3(Bits a, Bits b, Bits c) {
+    return _mm256_xor_si256(_mm256_xor_si256(a, b), c);
+  }
+  // Upper halves of the 64-bit products; the lower ones to *low.
+  static INLINE Bits multiply(Bits a, uint32_t b, Bits* low) {
+    const __m256i factor = bits(b);
+    const __m256i even = _mm256_mul_epu32(a, factor);
+    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), factor);
+    *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+    return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+  }
+  // Lane 4 i + j: 2 j + i, the order that transpose_words undoes.
+  static INLINE Bits interleaved() { return _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7); }
+  // 4 x 4 transposes inside 128-bit lanes.
+  static INLINE void transpose_words(Bits (&w)[4]) {
+    const __m256i a = _mm256_unpacklo_epi32(w[0], w[1]), b = _mm256_unpackhi_epi32(w[0], w[1]);
+    const __m256i c = _mm256_unpacklo_epi32(w[2], w[3]), d = _mm256_unpackhi_epi32(w[2], w[3]);
+    w[0] = _mm256_unpacklo_epi64(a, c), w[1] = _mm256_unpackhi_epi64(a, c);
+    w[2] = _mm256_unpacklo_epi64(b, d), w[3] = _mm256_unpackhi_epi64(b, d);
+  }
+  // The lower 24 bits, exact as a float.
+  static INLINE Reg low24(Bits a) {
+    return _mm256_cvtepi32_ps(_mm256_and_si256(a, bits(0xffffff)));
+  }
+  static INLINE Reg sign_bit() { return _mm256_castsi256_ps(bits(0x80000000)); }
+  static INLINE Reg abs(Reg a) { return _mm256_andnot_ps(sign_bit(), a); }
+  static INLINE Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
+  static INLINE Reg multiply(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
+  static INLINE Reg copy_sign(Reg magnitude, Reg sign) {
+    return _mm256_or_ps(abs(magnitude), _mm256_and_ps(sign_bit(), sign));
+  }
+  static INLINE Mask nonzero(Reg a) { return _mm256_cmp_ps(a, zero(), _CMP_NEQ_UQ); }
+  static INLINE Mask less(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+  static INLINE Mask not_at_most(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_NLE_UQ); }
+  static INLINE int count(Mask m) {
+    return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(m)));
+  }
+  static INLINE Reg select(Mask m, Reg yes, Reg no) { return _mm256_blendv_ps(no, yes, m); }
 };

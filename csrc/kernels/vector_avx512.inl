@@ -89,6 +89,50 @@ struct Vector {
     });
   }
 
+  // What pruning needs besides.
+  using Bits = __m512i;
+  using Mask = __mmask16;
+  static INLINE Bits bits(uint32_t v) { return _mm512_set1_epi32(static_cast<int>(v)); }
+  static INLINE Bits xor3(Bits a, Bits b, Bits c) {
+    return _mm512_ternarylogic_epi32(a, b, c, 0x96);
+  }
+  // Upper halves of the 64-bit products; the lower ones to *low.
+  static INLINE Bits multiply(Bits a, uint32_t b, Bits* low) {
+    const __m512i factor = bits(b);
+    const __m512i even = _mm512_mul_epu32(a, factor);
+    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), factor);
+    *low = _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
+    return _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xaaaa, odd);
+  }
+  // Lane 4 i + j: 4 j + i, the order that transpose_words undoes.
+  static INLINE Bits interleaved() {
+    return _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  }
+  // 4 x 4 transposes inside 128-bit lanes.
+  static INLINE void transpose_words(Bits (&w)[4]) {
+    const __m512i a = _mm512_unpacklo_epi32(w[0], w[1]), b = _mm512_unpackhi_epi32(w[0], w[1]);
+    const __m512i c = _mm512_unpacklo_epi32(w[2], w[3]), d = _mm512_unpackhi_epi32(w[2], w[3]);
+    w[0] = _mm512_unpacklo_epi64(a, c), w[1] = _mm512_unpackhi_epi64(a, c);
+    w[2] = _mm512_unpacklo_epi64(b, d), w[3] = _mm512_unpackhi_epi64(b, d);
+  }
+  // The lower 24 bits, exact as a float.
+  static INLINE Reg low24(Bits a) {
+    return _mm512_cvtepi32_ps(_mm512_and_si512(a, bits(0xffffff)));
+  }
+  static INLINE Reg abs(Reg a) { return _mm512_abs_ps(a); }
+  static INLINE Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
+  static INLINE Reg multiply(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
+  static INLINE Reg copy_sign(Reg magnitude, Reg sign) {
+    const __m512i bit = bits(0x80000000);
+    const __m512i a = _mm512_castps_si512(magnitude), b = _mm512_castps_si512(sign);
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(bit, b, a, 0xca));
+  }
+  static INLINE Mask nonzero(Reg a) { return _mm512_cmp_ps_mask(a, zero(), _CMP_NEQ_UQ); }
+  static INLINE Mask less(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+  static INLINE Mask not_at_most(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
+  static INLINE int count(Mask m) { return _mm_popcnt_u32(m); }
+  static INLINE Reg select(Mask m, Reg yes, Reg no) { return _mm512_mask_mov_ps(no, m, yes); }
+
  private:
   // Lower (0) or upper (1) halves of each 128-bit lane of a and b, side by side.
   template <int kHalf>

@@ -42,9 +42,21 @@ void bind_choose(py::module_& m) {
       .def_readonly("reason", &Choice::reason)
       .def_readonly("dense_ms", &Choice::dense_ms)
       .def_readonly("sparse_ms", &Choice::sparse_ms);
+  py::class_<Work>(m, "Work")
+      .def_readonly("dense_macs", &Work::dense_macs)
+      .def_readonly("dense_elements", &Work::dense_elements)
+      .def_readonly("vectors", &Work::vectors)
+      .def_readonly("visits", &Work::visits)
+      .def_readonly("lists", &Work::lists)
+      .def_readonly("copies", &Work::copies);
+  m.def("work", [](const ConvShape& shape, Pass pass, double density) {
+    return work_of({shape, pass, DType::kFloat32, false, density},
+                   kernels<float>(current_isa(nullptr)).vector);
+  });
   m.def("choose", [](const ConvShape& shape, Pass pass, DType dtype, bool channels_last,
                      double density, Backend backend) {
-    return choose({shape, pass, dtype, channels_last, density}, backend, kDefaultCosts);
+    return choose({shape, pass, dtype, channels_last, density}, backend,
+                  default_costs(current_isa(nullptr)));
   });
 }
 

@@ -58,7 +58,8 @@ double estimate_density(const at::Tensor& t) {
   const int64_t n = dense.numel();
   if (n == 0) return 0;
   const auto* data = dense.const_data_ptr<float>();
-  const int64_t step = std::max<int64_t>(n / kRuns, kRun);
+  // Odd, so that the runs do not fall on the same channels or columns of every image.
+  const int64_t step = std::max<int64_t>(n / kRuns, kRun) | 1;
   int64_t seen = 0, nonzeros = 0;
   for (int64_t begin = 0; begin < n; begin += step) {
     const int64_t end = std::min(begin + kRun, n);
@@ -74,7 +75,7 @@ bool run_sparse(const Geometry& g, Pass pass, const at::Tensor& operand, Backend
   if (dtype != DType::kFloat32) return false;
   const bool channels_last = operand.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
   const Call call{g.shape, pass, dtype, channels_last, estimate_density(operand)};
-  return choose(call, wanted, kDefaultCosts).backend == Backend::kSparse;
+  return choose(call, wanted, default_costs(current_isa(nullptr))).backend == Backend::kSparse;
 }
 
 // What ATen's CPU convolutions can be given. torch 2.15 returns wrong gradients, or writes out of

@@ -1,0 +1,84 @@
+"""What every benchmark needs: fair timing, the machine's description, JSON, a progress bar."""
+
+import json
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LARGEST_KEPT_BYTES = 32_000_000  # glibc gives back larger blocks whatever happened before
+
+
+def settle_allocator() -> None:
+    """Bring glibc into the state it has in a long run: blocks below 32 MB are reused.
+
+    It learns that from the first large block freed; until then every result is mapped and cleared
+    anew, which costs either side several times its arithmetic.
+    """
+    torch.empty(LARGEST_KEPT_BYTES, dtype=torch.uint8).fill_(1)
+
+
+def interleaved(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Median seconds of each call: all in turn, `repeats` (at least 7) rounds after a warm-up.
+
+    Turns share what the machine does meanwhile, and each call finds the caches as the one before
+    it left them.
+    """
+    if repeats < 7:
+        raise ValueError(f"interleaved: expected repeats to be 7 or more, got {repeats}")
+    seconds: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
+    for _ in range(repeats):
+        for call, times in zip(calls, seconds, strict=True):
+            begin = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - begin)
+    return [statistics.median(times) for times in seconds]
+
+
+def geomean(values: Iterable[float]) -> float | None:
+    """The geometric mean; None of nothing."""
+    logs = [math.log(v) for v in values]
+    return math.exp(sum(logs) / len(logs)) if logs else None
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Processor, threads and versions, for the JSON."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = [s for s in cpuinfo.read_text().splitlines() if s.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    return {
+        "processor": model,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def write_json(path: Path | None, content: dict[str, Any]) -> None:
+    """Write `content` to `path`; nothing without a path."""
+    if path is not None:
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def progress() -> Progress:
+    """A bar with description, count and remaining time, on stderr so that stdout can be piped."""
+    from rich.console import Console
+
+    return Progress(
+        TextColumn("{task.description:32}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
