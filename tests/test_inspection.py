@@ -11,6 +11,7 @@ from sparsetrain import (
     SparseConv2d,
     convert,
     describe,
+    inspection,
     pruning,
     revert,
     stats,
@@ -138,6 +139,56 @@ def test_stats_name_what_explain_chooses(backend, memory_format):
     assert measured.forward == expected.forward.backend
     assert measured.grad_input == expected.grad_input.backend
     assert measured.grad_weight == expected.grad_weight.backend
+
+
+@pytest.mark.parametrize(
+    "padding_mode, shape, padding, memory_format",
+    [
+        ("zeros", (2, 4, 6, 5), (1, 2), torch.channels_last),
+        # Padded by the module: one row and two columns on each side.
+        ("circular", (2, 4, 8, 9), (0, 0), torch.contiguous_format),
+    ],
+)
+def test_stats_ask_explain_about_the_call_that_was_made(
+    monkeypatch, padding_mode, shape, padding, memory_format
+):
+    asked = []
+
+    def explain(*args, **options):
+        asked.append((args, options))
+        return sparsetrain.explain(*args, **options)
+
+    monkeypatch.setattr(inspection.ops, "explain", explain)
+    conv = SparseConv2d(
+        4,
+        8,
+        (3, 2),
+        (2, 1),
+        (1, 2),
+        groups=2,
+        padding_mode=padding_mode,
+        backend="dense",
+        placement="none",
+        measure_every=1,
+        dtype=torch.float64,
+    )
+    x = torch.randn(2, 4, 6, 5, dtype=torch.float64).relu().to(memory_format=memory_format)
+    y = conv(x)
+    dy = torch.randn_like(y).relu()
+    y.backward(dy)
+    stats(conv)
+    assert asked == [
+        (
+            (shape, (8, 2, 3, 2), (2, 1), padding, (1, 1), 2),
+            dict(
+                dtype=torch.float64,
+                memory_format=memory_format,
+                input_density=density(x),
+                grad_density=density(dy),
+                backend="dense",
+            ),
+        )
+    ]
 
 
 def test_stats_of_an_unconverted_model_are_refused():
