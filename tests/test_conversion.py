@@ -112,6 +112,11 @@ def test_seeds_follow_layer_names_and_the_global_seed_without_consuming_it():
     assert seeds[0] == seeds[1] and len({*seeds[0], *seeds[2]}) == 4
 
 
+def test_a_model_in_eval_mode_stays_in_it():
+    model = convert(small_net().eval(), measure_every=1)
+    assert not any(module.training for module in model.modules())
+
+
 def test_a_convolution_shared_under_two_names_stays_shared():
     conv, relu = nn.Conv2d(3, 3, 1), nn.ReLU()
     model = convert(nn.Sequential(conv, relu, conv, relu))
