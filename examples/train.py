@@ -58,7 +58,8 @@ class Interrupt:
 @click.option("--batch-size", type=click.IntRange(1), default=Settings.batch_size)
 @click.option("--learning-rate", type=float, default=Settings.learning_rate, help="At its peak.")
 @click.option("--seed", type=click.IntRange(0), default=Settings.seed)
-@click.option("--threads", type=click.IntRange(1), default=torch.get_num_threads)
+@click.option("--threads", type=click.IntRange(1), default=torch.get_num_threads,
+              show_default="all cores")  # fmt: skip
 @click.option("--json", "json_path", type=FILE, help="Write the results here after each epoch.")
 @click.option("--checkpoint", "save_path", type=FILE, help="Checkpoint, written after each epoch.  "
               "[default: that of --resume, or runs/MODEL-DATASET-RULE-seedN.pt]")  # fmt: skip
@@ -177,7 +178,6 @@ def follow(trainer: Trainer, console: Console, save_path: Path, json_path: Path 
             soft_wrap=True,
         )
         return 128 + (interrupt.number or signal.SIGINT)
-    console.print()
     console.print(layer_table(trainer.layers))
     console.print(LAYER_LEGEND, style="dim")
     console.print(f"Checkpoint: {save_path}", soft_wrap=True)

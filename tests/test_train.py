@@ -214,6 +214,20 @@ def test_interrupted_process_resumes_bit_exactly(tmp_path, folder, data, train):
         assert_equal(without_times(state)[key], value)
 
 
+def test_a_second_interrupt_stops_at_once(tmp_path, folder, train, monkeypatch):
+    def step(self: Trainer) -> float:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return 0.0
+
+    monkeypatch.setattr(Trainer, "_train_step", step)
+    code, _, err = train("--data-dir", folder, "--checkpoint", tmp_path / "run.pt")
+    assert code == 130
+    assert err.strip() == "train.py: stopped at once; the last checkpoint is as it was"
+    assert not (tmp_path / "run.pt").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_finished_run_resumes_to_its_own_results(tmp_path, folder, train):
     saved, results = tmp_path / "run.pt", tmp_path / "run.json"
     common = ["--data-dir", folder, "--json", results]
