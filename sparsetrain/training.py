@@ -247,10 +247,10 @@ class Trainer:
         natural = None
         if not self.settings.dense:
             twin = revert(copy.deepcopy(self.model))
-            with torch.random.fork_rng(devices=[]), accel.record(twin) as recording:
+            with torch.random.fork_rng(devices=[]), accel.record(twin, images=0) as recording:
                 self._backward(twin, images, labels)
             natural = recording.workload()
-        with accel.record(self.model) as recording:
+        with accel.record(self.model, images=0) as recording:
             loss = self._backward(self.model, images, labels)
         workload = recording.workload()
         self.layers = layer_records(self.model, workload, natural or workload)
