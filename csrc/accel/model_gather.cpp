@@ -53,8 +53,8 @@ class GatherModel {
       : f_(f), s_(f.shape()), up_(pass == Pass::kGradInput), pass_(pass), chip_(chip) {
     channels_ = (up_ ? s_.K : s_.C) / s_.groups;
     outputs_ = up_ ? s_.C : s_.K;
-    density_ = up_ ? f.dy_density() : f.x_density();
     row_var_ = up_ ? f.dy_row_var() : f.x_row_var();
+    residual_var_ = up_ ? f.dy_row_residual() : f.x_row_residual();
     quantiles_ = up_ ? f.x_quantiles(true, 8) : std::vector<double>{1.0};
   }
 
@@ -161,7 +161,9 @@ class GatherModel {
     const double mean_nonzeros = sum.elements / static_cast<double>(costs_.size());
     // Multiplications that one more nonzero brings.
     const double gain = mean_nonzeros > 0 ? mean_macs / mean_nonzeros : 0;
-    g->pe_sd = std::sqrt(ops / pes * row_var_) * gain;
+    // PEs that each have a kernel row of their own share their channels, not their rows.
+    const bool shared = std::ssize(costs_) % std::ssize(g->pe_cycles) == 0;
+    g->pe_sd = std::sqrt(ops / pes * (shared ? residual_var_ : row_var_)) * gain;
     const double value_bytes = static_cast<double>(chip_.value_bits + chip_.offset_bits) / 8;
     const double per_nonzero =
         gain / pes - value_bytes / static_cast<double>(chip_.port_bytes_per_cycle);
@@ -177,7 +179,7 @@ class GatherModel {
   const Pass pass_;
   const Config& chip_;
   int64_t channels_, outputs_;
-  double density_, row_var_;
+  double row_var_, residual_var_;
   std::vector<double> quantiles_;
   Segment segment_{};
   double lead_bytes_ = 0;

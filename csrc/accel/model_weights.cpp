@@ -195,9 +195,25 @@ class WeightsModel {
     g.last_cycles = static_cast<double>(chip_.row_start_cycles) + most_macs / most_ops;
     if (!chip_.skips_zeros) return g;
     const double window = most_dy > 0 ? most_macs / most_dy : 0;  // pairs a nonzero of dy
-    g.race_sd = std::sqrt(most_dy * (f_.window_var() + (1 - f_.dy_density()) * window * window));
+    // Clusters extend over rows as they do over columns: their factor counts twice in a slab.
+    const double dy_cluster = f_.dy_clustering();
+    g.race_sd = std::sqrt(most_dy * dy_cluster * dy_cluster *
+                          (f_.window_var() + (1 - f_.dy_density()) * window * window));
+    g.race_sd = std::hypot(g.race_sd, x_race(rows, most_macs, x_share));
     g.pe_sd = std::sqrt(most_dy * f_.window_var());
     return g;
+  }
+
+  // Deviation of (slowest PE - port) because a slab's count of x nonzeros varies: one more brings
+  // multiplications to every PE and bytes to the port.
+  double x_race(double rows, double most_macs, double x_share) const {
+    const double nonzeros = rows * x_share * f_.x_density() * static_cast<double>(s_.W);
+    if (nonzeros <= 0) return 0;
+    const double bytes = static_cast<double>(chip_.value_bits + chip_.offset_bits) / 8;
+    const double streams = static_cast<double>(std::min(chip_.pes_per_group, s_.R));
+    const double port = bytes * streams / static_cast<double>(chip_.port_bytes_per_cycle);
+    return std::sqrt(rows * f_.x_row_residual() * f_.x_clustering()) *
+           std::abs(most_macs / nonzeros - port);
   }
 
   const Profile& f_;

@@ -14,6 +14,18 @@ double sum(const std::vector<int32_t>& map, int64_t begin, int64_t end) {
 
 double binomial_var(double count, double density) { return count * density * (1 - density); }
 
+// Variance over channels of their mean count in a row.
+double between_channels(const std::vector<int64_t>& nnz, int64_t rows) {
+  double sum = 0, squares = 0;
+  for (int64_t count : nnz) {
+    const double mean = static_cast<double>(count) / static_cast<double>(rows);
+    sum += mean;
+    squares += mean * mean;
+  }
+  const double channels = static_cast<double>(nnz.size());
+  return std::max(0.0, squares / channels - sum / channels * sum / channels);
+}
+
 std::vector<double> quantiles(std::vector<int64_t> nnz, int count) {
   const auto channels = std::ssize(nnz);
   const double total = static_cast<double>(std::accumulate(nnz.begin(), nnz.end(), int64_t{0}));
@@ -105,6 +117,28 @@ double Profile::dy_row_var() const {
 
 double Profile::window_var() const {
   return mapped() ? maps_->window_var : binomial_var(static_cast<double>(shape_.S), x_density_);
+}
+
+double Profile::x_row_residual() const {
+  if (!mapped()) return x_row_var();
+  const double between = between_channels(maps_->x_channel_nnz, maps_->images * shape_.H);
+  return std::max(0.0, maps_->x_row_nnz_var - between);
+}
+
+double Profile::dy_row_residual() const {
+  if (!mapped()) return dy_row_var();
+  const double between = between_channels(maps_->dy_channel_nnz, maps_->images * shape_.P());
+  return std::max(0.0, maps_->dy_row_nnz_var - between);
+}
+
+double Profile::x_clustering() const {
+  const double independent = binomial_var(static_cast<double>(shape_.W), x_density_);
+  return mapped() && independent > 0 ? std::max(1.0, x_row_residual() / independent) : 1.0;
+}
+
+double Profile::dy_clustering() const {
+  const double independent = binomial_var(static_cast<double>(shape_.Q()), dy_density_);
+  return mapped() && independent > 0 ? std::max(1.0, dy_row_residual() / independent) : 1.0;
 }
 
 double Profile::mask_row_residual() const {

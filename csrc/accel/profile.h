@@ -43,6 +43,13 @@ class Profile {
   double x_row_var() const;
   double dy_row_var() const;
   double window_var() const;
+  // The part of the row variances that the channels' means do not explain: what differs between PEs
+  // that work on the same channels.
+  double x_row_residual() const;
+  double dy_row_residual() const;
+  // That part over what independent zeros would have, at least 1: zeros come in clusters.
+  double x_clustering() const;
+  double dy_clustering() const;
   double mask_row_residual() const;
 
   // Means of `count` groups of channels ordered by nonzeros, relative to the overall mean.
