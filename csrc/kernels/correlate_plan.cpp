@@ -71,11 +71,18 @@ Band CorrelatePlan::band(int64_t index) const {
           column, std::min(band_columns, shape.Q() - column)};
 }
 
+int64_t CorrelatePlan::stream_entries() const {
+  // Room for a whole vector more, in cache lines; an odd number of them, so that streams do not fall
+  // into the same sets of the cache.
+  constexpr int64_t kLine = 16;
+  const int64_t entries = band_images * band_rows * band_columns + 2 * vector.width;
+  return (divide_up(entries, kLine) | 1) * kLine;
+}
+
 int64_t CorrelatePlan::list_work_bytes() const {
-  // One offset a pixel, and streams of entries, each with room for a whole vector more.
+  // Streams of entries, and one offset a pixel.
   const int64_t pixels = band_images * band_rows * band_columns + vector.width;
-  const int64_t entries = streams(vector.width) * (pixels + vector.width);
-  return pixels * 4 + entries * (vector.scalar_bytes + 4);
+  return pixels * 4 + streams(vector.width) * stream_entries() * (vector.scalar_bytes + 4);
 }
 
 int64_t CorrelatePlan::boxes() const {

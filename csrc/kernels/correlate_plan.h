@@ -56,6 +56,7 @@ struct CorrelatePlan {
   }
   int64_t list_entries() const { return bands() * band_entries(); }
   int64_t list_starts() const { return bands() * (shape.K + 1); }
+  int64_t stream_entries() const;  // from one of them to the next
   int64_t list_work_bytes() const;
   // Lists that are built side by side.
   static constexpr int streams(int width) { return 4 * width; }

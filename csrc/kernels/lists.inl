@@ -190,7 +190,7 @@ template <class T>
 static void channel_lists(const CorrelatePlan& plan, Dense<const T> source, int64_t first,
                           int64_t last, ChannelLists<Scalar> lists, void* work) {
   const int64_t pixels = plan.band_images * plan.band_rows * plan.band_columns + Vector::kWidth;
-  Streams streams{pixels + Vector::kWidth, static_cast<Scalar*>(work), nullptr, {}};
+  Streams streams{plan.stream_entries(), static_cast<Scalar*>(work), nullptr, {}};
   streams.offset = reinterpret_cast<uint32_t*>(streams.value + kStreams * streams.capacity);
   uint32_t* pixel_offset = streams.offset + kStreams * streams.capacity;
   std::fill_n(pixel_offset, pixels, 0u);
