@@ -72,8 +72,8 @@ Band CorrelatePlan::band(int64_t index) const {
 }
 
 int64_t CorrelatePlan::stream_entries() const {
-  // Room for a whole vector more, in cache lines; an odd number of them, so that streams do not fall
-  // into the same sets of the cache.
+  // Room for a whole vector more, in cache lines; an odd number of them, so that streams do not
+  // fall into the same sets of the cache.
   constexpr int64_t kLine = 16;
   const int64_t entries = band_images * band_rows * band_columns + 2 * vector.width;
   return (divide_up(entries, kLine) | 1) * kLine;
