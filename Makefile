@@ -16,6 +16,7 @@ $(BIN)/python:
 # Dependencies change when pyproject.toml does; sources only need the compiler.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check "setuptools>=77" ninja "torch>=2.11,<2.16"
+	$(BIN)/python setup.py --quiet build_ext --inplace
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
 	touch $@ $(VENV)/.built
 
@@ -23,7 +24,7 @@ $(VENV)/.built: $(VENV)/.installed $(SOURCES)
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	touch $@
 
-$(VENV)/.test-installed: $(VENV)/.built
+$(VENV)/.test-installed: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[test]"
 	touch $@
 
@@ -32,6 +33,11 @@ demo: build
 
 test: build $(VENV)/.test-installed
 	$(BIN)/python -m pytest -n 2
+
+bench: build $(VENV)/.test-installed
+	$(BIN)/python benchmarks/conv.py
+	$(BIN)/python benchmarks/prune.py
+	$(BIN)/python benchmarks/train_step.py
 
 lint: build $(VENV)/.test-installed
 	$(BIN)/clang-format --dry-run --Werror $(FORMATTED)

@@ -221,11 +221,12 @@ def test_a_second_interrupt_stops_at_once(tmp_path, folder, train, monkeypatch):
         return 0.0
 
     monkeypatch.setattr(Trainer, "_train_step", step)
+    before = signal.getsignal(signal.SIGINT)
     code, _, err = train("--data-dir", folder, "--checkpoint", tmp_path / "run.pt")
     assert code == 130
     assert err.strip() == "train.py: stopped at once; the last checkpoint is as it was"
     assert not (tmp_path / "run.pt").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_finished_run_resumes_to_its_own_results(tmp_path, folder, train):
