@@ -9,9 +9,7 @@ LEGEND = (
     "of the outputs' gradients before and after pruning; Mcycles, mJ: of one step on the "
     "SparseTrain chip, each with the gain over its dense twin."
 )
-LAYER_LEGEND = (
-    "sparse: the passes that ran sparse: forward, gradient of the input x, of the weight w."
-)
+LAYER_LEGEND = "sparse: which of y, dx and dw (the two gradients) a sparse convolution computed."
 
 _EPOCH_COLUMNS = (  # heading, width
     *(("epoch", 5), ("sparse", 6), ("loss", 5), ("test", 6), ("x", 5), ("dy", 5)),
@@ -55,7 +53,7 @@ def layer_table(layers: list[LayerRecord]) -> Table:
     for heading in ("Mcycles", "gain", "mJ", "gain"):
         table.add_column(heading, justify="right", no_wrap=True)
     for layer in layers:
-        passes = {"forward": layer.forward, "x": layer.grad_input, "w": layer.grad_weight}
+        passes = {"y": layer.forward, "dx": layer.grad_input, "dw": layer.grad_weight}
         table.add_row(
             layer.name,
             layer.placement,

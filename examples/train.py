@@ -58,8 +58,8 @@ class Interrupt:
 @click.option("--batch-size", type=click.IntRange(1), default=Settings.batch_size)
 @click.option("--learning-rate", type=float, default=Settings.learning_rate, help="At its peak.")
 @click.option("--seed", type=click.IntRange(0), default=Settings.seed)
-@click.option("--threads", type=click.IntRange(1), default=torch.get_num_threads,
-              show_default="all cores")  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), default=Settings.threads,
+              help="CPU threads; results are bit-equal only for the same number.")  # fmt: skip
 @click.option("--json", "json_path", type=FILE, help="Write the results here after each epoch.")
 @click.option("--checkpoint", "save_path", type=FILE, help="Checkpoint, written after each epoch.  "
               "[default: that of --resume, or runs/MODEL-DATASET-RULE-seedN.pt]")  # fmt: skip

@@ -8,7 +8,7 @@ import copy
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -39,7 +39,8 @@ class Settings:
 
     Exactly one of `rate`, `density` and `dense` says how gradients are pruned; `dense` leaves the
     model unconverted. `threads` is part of it, as torch's own kernels add in another order on
-    another number of threads. Raises ValueError for a value out of range.
+    another number of threads; one is the default because it gives the same run on any number of
+    cores, busy or not. Raises ValueError for a value out of range.
     """
 
     model: str = "resnet8"
@@ -52,7 +53,7 @@ class Settings:
     batch_size: int = 64
     learning_rate: float = 0.05
     seed: int = 0
-    threads: int = field(default_factory=torch.get_num_threads)
+    threads: int = 1
 
     def __post_init__(self) -> None:
         if (self.rate is not None) + (self.density is not None) + self.dense != 1:
