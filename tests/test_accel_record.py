@@ -213,3 +213,41 @@ def test_model_counts_what_the_simulator_counts_on_a_recorded_step():
             assert model_counts.port_bytes == c.port_bytes
             assert model_counts.drain_cycles == c.drain_cycles
             assert abs(model_counts.dram_read_bytes - c.dram_read_bytes) <= 10
+
+
+def test_a_meter_records_every_nth_step_and_keeps_numbers():
+    torch.manual_seed(0)
+    model = Net()
+    meter = accel.CostMeter(model, every=3)
+    with pytest.raises(ValueError, match="at least one step"):
+        _ = meter.speedup
+    for _ in range(7):
+        x = torch.randn(2, 3, 6, 8)
+        with meter.step():
+            model(x).square().sum().backward()
+    assert [cost.step for cost in meter.costs] == [0, 3, 6]
+    compared = accel.compare(step(model, x))
+    last = meter.costs[-1]
+    assert (last.cycles, last.dense_cycles) == (compared.report.cycles, compared.dense.cycles)
+    assert last.energy_pj == compared.report.energy_pj()
+    total = sum(cost.dense_cycles for cost in meter.costs)
+    assert meter.speedup == total / sum(cost.cycles for cost in meter.costs)
+    with pytest.raises(ValueError, match="every to be at least 1"):
+        accel.CostMeter(model, every=0)
+
+
+def test_recorded_densities_are_those_of_stats():
+    import sparsetrain
+
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+    )  # fmt: skip
+    sparsetrain.convert(model, rate=0.9, history=1, measure_every=1)
+    for _ in range(3):
+        work = step(model, torch.randn(4, 3, 8, 8))
+    measured = sparsetrain.stats(model)
+    for layer in work.layers:
+        assert layer.dy_density == pytest.approx(measured[layer.name].grad_density)
+        assert layer.dy_density < 0.7

@@ -326,3 +326,30 @@ def test_a_program_of_another_workload_is_refused():
     program = compile_program(two.core, ONE)
     with pytest.raises(ValueError, match="compiled from this workload"):
         accel.simulate(accel.Workload((layer,)), ONE, program=program)
+
+
+@pytest.mark.parametrize("density", [0.08, 0.3, 1.0])
+def test_the_closed_form_is_within_three_percent_on_clustered_zeros(density):
+    """Blobs, channels of different activity: what densities alone miss and maps show."""
+    rng = np.random.default_rng(0)
+
+    def blobs(shape, target):
+        fields = rng.normal(size=shape)
+        for axis in (2, 3):
+            for _ in range(2):
+                fields = fields + np.roll(fields, 1, axis) + np.roll(fields, -1, axis)
+        spread = rng.normal(size=(1, shape[1], 1, 1)) * fields.std() / 2
+        fields = fields + spread
+        return fields >= np.quantile(fields, 1 - target)
+
+    work = []
+    for i, (c, k, size, stride) in enumerate([(32, 32, 24, 1), (32, 64, 24, 2), (64, 64, 12, 1)]):
+        layer = accel.Layer(
+            str(i), 2, c, size, size, k, 3, 3, stride=(stride, stride), padding=(1, 1)
+        )
+        x = blobs((2, c, size, size), 0.4)
+        layer = traced(layer, x, blobs((2, k, layer.P, layer.Q), density))
+        work.append(replace(layer, maps=layer.trace.maps(layer.shape)))
+    steps = accel.Workload(tuple(work))
+    exact, closed = accel.simulate(steps, threads=1), accel.estimate(steps)
+    assert closed.cycles == pytest.approx(exact.cycles, rel=0.03)

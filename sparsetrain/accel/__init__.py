@@ -13,6 +13,7 @@ from sparsetrain.accel.core import Config, Counts, Energy, Prices, dense_twin
 from sparsetrain.accel.exploring import Point, explore
 from sparsetrain.accel.layers import Layer, Workload
 from sparsetrain.accel.limits import bound, limits, utilisation
+from sparsetrain.accel.meter import CostMeter, StepCost
 from sparsetrain.accel.recording import Recorder, record, workload
 from sparsetrain.accel.report import (
     LEVELS,
@@ -33,6 +34,7 @@ __all__ = [
     "PRICES",
     "Comparison",
     "Config",
+    "CostMeter",
     "Counts",
     "Energy",
     "Layer",
@@ -41,6 +43,7 @@ __all__ = [
     "Prices",
     "Recorder",
     "Report",
+    "StepCost",
     "Workload",
     "bound",
     "chip",
