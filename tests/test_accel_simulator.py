@@ -353,3 +353,16 @@ def test_the_closed_form_is_within_three_percent_on_clustered_zeros(density):
     steps = accel.Workload(tuple(work))
     exact, closed = accel.simulate(steps, threads=1), accel.estimate(steps)
     assert closed.cycles == pytest.approx(exact.cycles, rel=0.03)
+
+
+@pytest.mark.parametrize("width", [31, 32, 33, 64, 65, 130, 300])
+@pytest.mark.parametrize("taps", [1, 3, 5])
+def test_wide_rows_are_counted_exactly(width, taps):
+    """One word and several, packed planes and not, rows cut at 256 columns and at 20."""
+    rng = np.random.default_rng(width)
+    layer = accel.Layer("w", 2, 2, 2, width, 2, 1, taps, padding=(0, taps // 2))
+    x, dy = (rng.random((2, 2, 2, width)) < density for density in (0.4, 0.7))
+    work = accel.Workload((traced(layer, x, dy),))
+    for chip in (accel.sparsetrain168, accel.chip(groups=2, register_values=20)):
+        (report,) = accel.simulate(work, chip, threads=1).layers
+        assert tuple(c.macs for _, c in report.passes) == brute_force(layer, x, dy, x)

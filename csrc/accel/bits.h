@@ -16,6 +16,15 @@ inline int64_t count_bits(uint64_t v) {
   return static_cast<int64_t>((v * 0x0101010101010101u) >> 56);
 }
 
+// Bits of the low half plus twice those of the high half: the multiply that adds up the bytes takes
+// the high ones twice. The sum is at most 96, so no byte carries into the next.
+inline int64_t count_packed(uint64_t v) {
+  v -= (v >> 1) & 0x5555555555555555u;
+  v = (v & 0x3333333333333333u) + ((v >> 2) & 0x3333333333333333u);
+  v = (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+  return static_cast<int64_t>((v * 0x0101010102020202u) >> 56);
+}
+
 // Bits [begin, end) of word i of a row.
 inline uint64_t range_word(int64_t i, int64_t begin, int64_t end) {
   const int64_t low = begin - 64 * i, high = end - 64 * i;
@@ -38,6 +47,7 @@ class Planes {
  public:
   Planes(int64_t columns, int64_t limit) : words_((columns + 63) / 64), depth_(0) {
     while ((int64_t{1} << depth_) <= limit) ++depth_;
+    packed_ = depth_ == 2 && columns <= 32;
   }
   int64_t words() const { return words_; }
   int64_t depth() const { return depth_; }
@@ -47,10 +57,16 @@ class Planes {
     for (int64_t i = 0; i < size(); ++i) planes[i] = 0;
   }
   void set(uint64_t* planes, int64_t column, int64_t number) const {
+    if (packed_) {
+      const auto n = static_cast<uint64_t>(number);
+      planes[0] |= ((n & 1) | (n >> 1) << 32) << column;
+      return;
+    }
     for (int64_t b = 0; b < depth_; ++b)
       planes[b * words_ + column / 64] |= static_cast<uint64_t>((number >> b) & 1) << (column % 64);
   }
   int64_t dot(const uint64_t* row, const uint64_t* planes) const {
+    if (packed_) return count_packed((row[0] | row[0] << 32) & planes[0]);
     if (words_ == 1 && depth_ == 2)
       return count_bits(row[0] & planes[0]) + 2 * count_bits(row[0] & planes[1]);
     int64_t sum = 0;
@@ -61,6 +77,7 @@ class Planes {
 
  private:
   int64_t words_, depth_;
+  bool packed_;  // both planes of up to 32 columns share a word
 };
 
 // Window counts of a bit row of width s.W: for output column q in [0, Q), the set bits among

@@ -25,7 +25,7 @@ class GatherSimulator {
     outputs_ = (up_ ? s_.C : s_.K) / s_.groups;
     rows_ = up_ ? s_.H : s_.P();
     images_ = operand_.images;
-    weight_bytes_ = ceil_div(s_.S * chip.value_bits, 8);
+    measure_rows();
     if (!up_) prepare_taps();
     // A forward task is the same for all filters of a group; the twin's is for all outputs.
     shared_ = !up_ || !chip.skips_zeros;
@@ -80,16 +80,16 @@ class GatherSimulator {
     int64_t pe = 0;
     for (int64_t c = group * channels_; c < (group + 1) * channels_; ++c) {
       for (const RowUse& use : uses_) {
-        const uint64_t* bits = operand_.row(image, c, use.row);
-        const int64_t elements =
-            chip_.skips_zeros ? count_range(bits, cut.in_begin, cut.in_end) : cut.used;
-        const int64_t macs = shape.dot(bits, planes);
-        queue_.stream(bytes(elements, cut) + weight_bytes_);
+        const int64_t operand = (image * operand_.channels + c) * operand_.height + use.row;
+        const Streamed& row = streamed_[static_cast<size_t>(operand * std::ssize(cuts_) + segment)];
+        const int64_t macs =
+            shape.dot(operand_.words.data() + operand * operand_.row_words(), planes);
+        queue_.stream(row.bytes);
         queue_.run(pe, chip_.row_start_cycles + macs);
         pe = pe + 1 == chip_.pes_per_group ? 0 : pe + 1;
         cost.ops += 1;
         cost.macs += macs;
-        cost.elements += elements + s_.S;
+        cost.elements += row.elements;
       }
     }
     cost.bytes = queue_.bytes();
@@ -97,9 +97,25 @@ class GatherSimulator {
     return cost;
   }
 
-  int64_t bytes(int64_t elements, const Segment& cut) const {
-    return static_cast<int64_t>(
-        std::ceil(row_bytes(static_cast<double>(elements), cut.used, cut.headers, chip_)));
+  // What one operation streams: a row, or what a cut needs of it, and a kernel row.
+  struct Streamed {
+    int32_t elements, bytes;
+  };
+  void measure_rows() {
+    const int64_t rows = operand_.images * operand_.channels * operand_.height;
+    const int64_t weight_bytes = ceil_div(s_.S * chip_.value_bits, 8);
+    streamed_.reserve(static_cast<size_t>(rows * std::ssize(cuts_)));
+    for (int64_t row = 0; row < rows; ++row) {
+      const uint64_t* bits = operand_.words.data() + row * operand_.row_words();
+      for (const Segment& cut : cuts_) {
+        const int64_t n =
+            chip_.skips_zeros ? count_range(bits, cut.in_begin, cut.in_end) : cut.used;
+        const double bytes = row_bytes(static_cast<double>(n), cut.used, cut.headers, chip_);
+        streamed_.push_back(
+            {static_cast<int32_t>(n + s_.S),
+             static_cast<int32_t>(static_cast<int64_t>(std::ceil(bytes)) + weight_bytes)});
+      }
+    }
   }
 
   const ConvShape& s_;
@@ -113,8 +129,9 @@ class GatherSimulator {
   std::vector<uint64_t> planes_;
   std::vector<std::vector<uint64_t>> taps_;  // by segment
   std::vector<RowUse> uses_;
-  std::vector<TaskCost> known_;  // by image, row, segment and kind of output; cycles -1: not yet
-  int64_t channels_, outputs_, rows_, images_, weight_bytes_, kinds_;
+  std::vector<Streamed> streamed_;  // by operand row and segment
+  std::vector<TaskCost> known_;     // by image, row, segment and kind of output; cycles -1: not yet
+  int64_t channels_, outputs_, rows_, images_, kinds_;
   bool shared_;
 };
 

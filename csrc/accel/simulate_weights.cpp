@@ -24,7 +24,7 @@ class WeightsSimulator {
     find_rows();
     count_dy();
     planes_.resize(static_cast<size_t>(x_.images * s_.H * windows_.size()));
-    x_nonzeros_.resize(static_cast<size_t>(x_.images * s_.H * cut_count_));
+    x_streamed_.resize(static_cast<size_t>(x_.images * s_.H * cut_count_));
   }
 
   // Adds the values of dw that are read back to *partial_values, written ones to *written_values.
@@ -50,6 +50,10 @@ class WeightsSimulator {
   }
 
  private:
+  struct Streamed {
+    int32_t elements, bytes;
+  };
+
   // row_of_[p * R + r]: the row of x that kernel row r meets at output row p, or -1.
   void find_rows() {
     row_of_.assign(static_cast<size_t>(rows_ * s_.R), -1);
@@ -63,8 +67,9 @@ class WeightsSimulator {
   void count_dy() {
     for (int64_t row = 0; row < dy_.images * dy_.channels * dy_.height; ++row)
       for (const Segment& cut : cuts_)
-        dy_nonzeros_.push_back(static_cast<int32_t>(
-            count_range(dy_.words.data() + row * dy_.row_words(), cut.out_begin, cut.out_end)));
+        dy_streamed_.push_back(measure_dy(
+            count_range(dy_.words.data() + row * dy_.row_words(), cut.out_begin, cut.out_end),
+            cut));
   }
 
   // Window planes and counts of one channel of x, all images and rows.
@@ -75,22 +80,24 @@ class WeightsSimulator {
         window_planes(s_, x_.row(n, c, h), 0, s_.W, windows_, planes_.data() + i * windows_.size());
         for (int64_t g = 0; g < cut_count_; ++g) {
           const Segment& cut = cuts_[static_cast<size_t>(g)];
-          x_nonzeros_[static_cast<size_t>(i * cut_count_ + g)] =
-              static_cast<int32_t>(count_range(x_.row(n, c, h), cut.in_begin, cut.in_end));
+          x_streamed_[static_cast<size_t>(i * cut_count_ + g)] =
+              measure_x(count_range(x_.row(n, c, h), cut.in_begin, cut.in_end), cut);
         }
       }
     }
   }
 
-  int64_t x_bytes(int64_t nonzeros, const Segment& cut) const {
-    return static_cast<int64_t>(
-        std::ceil(row_bytes(static_cast<double>(nonzeros), cut.used, cut.headers, chip_)));
+  Streamed measure_x(int64_t nonzeros, const Segment& cut) const {
+    const double bytes = row_bytes(static_cast<double>(nonzeros), cut.used, cut.headers, chip_);
+    return {static_cast<int32_t>(chip_.skips_zeros ? nonzeros : cut.used),
+            static_cast<int32_t>(std::ceil(bytes))};
   }
-  int64_t dy_bytes(int64_t nonzeros, const Segment& cut) const {
+  Streamed measure_dy(int64_t nonzeros, const Segment& cut) const {
     const int64_t reach = int64_t{1} << chip_.offset_bits;
     const int64_t headers = (cut.out_end - 1) / reach - cut.out_begin / reach + 1;
-    return static_cast<int64_t>(
-        std::ceil(row_bytes(static_cast<double>(nonzeros), cut.width(), headers, chip_)));
+    const double bytes = row_bytes(static_cast<double>(nonzeros), cut.width(), headers, chip_);
+    return {static_cast<int32_t>(chip_.skips_zeros ? nonzeros : cut.width()),
+            static_cast<int32_t>(std::ceil(bytes))};
   }
 
   // Pairs of a dy row and an x row whose output column lies in the cut.
@@ -130,14 +137,14 @@ class WeightsSimulator {
       bool streamed = false;
       for (int64_t i = 0; i < j; ++i) streamed |= kernel_row_[i] == r;
       if (!streamed) {
-        const int64_t nonzeros = x_nonzeros_[static_cast<size_t>(x_row * cut_count_ + g)];
-        queue_.stream(x_bytes(nonzeros, cut));
-        cost->elements += chip_.skips_zeros ? nonzeros : cut.used;
+        const Streamed& row = x_streamed_[static_cast<size_t>(x_row * cut_count_ + g)];
+        queue_.stream(row.bytes);
+        cost->elements += row.elements;
       }
       if (filter_[j] != last_filter) {
-        const int64_t nonzeros = dy_nonzeros_[static_cast<size_t>(dy_row * cut_count_ + g)];
-        queue_.stream(dy_bytes(nonzeros, cut));
-        cost->elements += chip_.skips_zeros ? nonzeros : cut.width();
+        const Streamed& row = dy_streamed_[static_cast<size_t>(dy_row * cut_count_ + g)];
+        queue_.stream(row.bytes);
+        cost->elements += row.elements;
         last_filter = filter_[j];
       }
       const int64_t macs = pairs(dy_.words.data() + dy_row * dy_.row_words(),
@@ -157,7 +164,7 @@ class WeightsSimulator {
   const int64_t cut_count_, rows_;
   int64_t drain_;
   std::vector<int64_t> row_of_;
-  std::vector<int32_t> dy_nonzeros_, x_nonzeros_;
+  std::vector<Streamed> dy_streamed_, x_streamed_;  // by row and segment
   std::vector<uint64_t> planes_, part_;
   int64_t kernel_row_[64], filter_[64];  // by PE; check() allows 64 a group
 };

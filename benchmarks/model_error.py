@@ -1,0 +1,120 @@
+"""The closed form's error against the simulator on recorded steps of a network while it trains.
+
+    python benchmarks/model_error.py --model resnet18 --steps 150 --rate 0.9 [--json FILE]
+
+Trains on the shipped Fashion-MNIST images at 32 x 32 pixels, records 4 images early and at the
+end, with pruning and without, and prints the error of step cycles and pass totals and the 95th
+percentile over (layer, pass), from the recorded maps and from the densities alone.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.nn.functional import cross_entropy, pad
+
+import sparsetrain
+from sparsetrain import accel, datasets, networks
+from sparsetrain.files import write_json
+
+PASSES = ("forward", "grad_input", "grad_weight")
+IMAGES = 4
+
+
+def batch(data: datasets.Dataset, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`size` images of step `step`, as [size, 3, 32, 32], and their labels."""
+    generator = torch.Generator().manual_seed(step)
+    index = torch.randint(len(data.train), (size,), generator=generator)
+    images = pad(data.normalize(data.train.images[index]), (2, 2, 2, 2)).expand(-1, 3, -1, -1)
+    return images, data.train.labels[index]
+
+
+def recorded(model: nn.Module, data: datasets.Dataset, rate: float) -> accel.Workload:
+    """A step of a copy of `model`, pruned at `rate` (its history filled first) or not at all."""
+    model = sparsetrain.revert(copy.deepcopy(model))
+    if rate:
+        sparsetrain.convert(model, rate=rate, history=2, backend="dense")
+    for step in range(3 if rate else 1):
+        images, labels = batch(data, 10**6 + step, IMAGES)
+        with accel.record(model, images=IMAGES) as recorder:
+            cross_entropy(model(images), labels).backward()
+    return recorder.workload(batch=IMAGES)
+
+
+def errors(closed: accel.Report, exact: accel.Report) -> dict[str, float]:
+    """Relative errors of the step and of each pass; 95th percentile over (layer, pass)."""
+    result = {"step": closed.cycles / exact.cycles - 1}
+    cells = []
+    for stage in PASSES:
+        pairs = [
+            (getattr(a, stage).cycles, getattr(b, stage).cycles)
+            for a, b in zip(closed.layers, exact.layers, strict=True)
+            if getattr(b, stage).cycles
+        ]
+        result[stage] = sum(a for a, _ in pairs) / sum(b for _, b in pairs) - 1
+        cells += [abs(a / b - 1) for a, b in pairs]
+    result["p95"] = sorted(cells)[int(0.95 * (len(cells) - 1))]
+    return result
+
+
+def judge(work: accel.Workload) -> dict[str, Any]:
+    """Errors with maps and with densities only, and what was recorded."""
+    exact = accel.simulate(work)
+    alone = work.with_densities(
+        {layer.name: layer.x_density for layer in work.layers},
+        {layer.name: layer.dy_density for layer in work.layers},
+    )
+    return {
+        "x_density": work.x_density,
+        "dy_density": work.dy_density,
+        "speedup": accel.simulate(work, accel.dense_twin168).cycles / exact.cycles,
+        "maps": errors(accel.estimate(work), exact),
+        "densities": errors(accel.estimate(alone), exact),
+    }
+
+
+@click.command()
+@click.option("--model", "name", default="resnet18", show_default=True)
+@click.option("--steps", default=150, show_default=True, type=click.IntRange(20))
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--rate", default=0.9, show_default=True, type=float, help="While training; 0: none.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path))
+def main(name: str, steps: int, batch_size: int, rate: float, json_file: Path | None) -> None:
+    """Trains, records, compares."""
+    torch.manual_seed(0)
+    data = datasets.load("fashion-mnist", None)
+    model = networks.build(name, channels=3, size=32, classes=10)
+    if rate:
+        sparsetrain.convert(model, rate=rate, backend="dense")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
+    results = {}
+    for step in range(steps + 1):
+        if step in (20, steps):
+            for pruned in (0.9, 0.0):
+                results[f"step {step}, pruned at {pruned}"] = judge(recorded(model, data, pruned))
+        images, labels = batch(data, step, batch_size)
+        optimizer.zero_grad()
+        cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    table = Table(title=f"{name}: closed form over simulator - 1, in per cent")
+    for column in ("step recorded", "x", "dy", "speedup", "given", "step", *PASSES, "p95"):
+        table.add_column(column, justify="right")
+    for title, result in results.items():
+        for given in ("maps", "densities"):
+            numbers = [f"{100 * value:+.2f}" for value in result[given].values()]
+            densities = (f"{result[key]:.2f}" for key in ("x_density", "dy_density", "speedup"))
+            table.add_row(title, *densities, given, *numbers)
+    console = Console()
+    console.width = max(console.width, 130)
+    console.print(table)
+    if json_file:
+        write_json(json_file, {"model": name, "steps": steps, "rate": rate, "recorded": results})
+
+
+if __name__ == "__main__":
+    main()
