@@ -22,17 +22,38 @@ static INLINE int lanes_left(int64_t left) {
   return left < Vector::kWidth ? static_cast<int>(left) : Vector::kWidth;
 }
 
+// Whether whole vectors of a result of `bytes` bytes, at p and multiples of a vector from it, may
+// go past the caches: it is of the kernels' own scalars, so large that its reader will not find it
+// there anyway, and aligned. That saves reading each line before it is overwritten.
+template <class T>
+static INLINE bool may_stream(const T* p, int64_t stride, int64_t bytes) {
+  constexpr int64_t kLargeBytes = int64_t{6} << 20;  // beyond the L2s and a core's share of L3
+  constexpr size_t kVector = Vector::kWidth * sizeof(Scalar);
+  return std::is_same_v<T, Scalar> && bytes >= kLargeBytes &&
+         reinterpret_cast<uintptr_t>(p) % kVector == 0 && stride % Vector::kWidth == 0;
+}
+
+// One vector to a result: past the caches, or its first lanes.
+template <class T>
+static INLINE void put(T* p, Reg v, int lanes, bool stream) {
+  if constexpr (std::is_same_v<T, Scalar>) {
+    if (stream && lanes == Vector::kWidth) return Vector::stream(p, v);
+  }
+  Vector::store_first(p, v, lanes);
+}
+
 // rows x width pixels of `channels` channels, `pitch` pixels a row and `block` scalars a pixel
 // apart, to a channels_last tensor.
 template <class T>
 static void copy_pixels_out(const Scalar* from, int64_t block, int64_t pitch, int64_t rows,
-                            int64_t width, int64_t channels, Dense<T> to) {
+                            int64_t width, int64_t channels, Dense<T> to, int64_t bytes) {
+  const bool stream = may_stream(to.data, to.stride[3], bytes);
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < width; ++j) {
       const Scalar* pixel = from + (i * pitch + j) * block;
       T* out = to.at(0, 0, i, j);
       for (int64_t c = 0; c < channels; c += Vector::kWidth) {
-        Vector::store_first(out + c, Vector::load(pixel + c), lanes_left(channels - c));
+        put(out + c, Vector::load(pixel + c), lanes_left(channels - c), stream);
       }
     }
   }
@@ -42,7 +63,8 @@ static void copy_pixels_out(const Scalar* from, int64_t block, int64_t pitch, in
 // consecutive pixels, over row ends, so that small images fill their vectors.
 template <class T>
 static void transpose_pixels_out(const Scalar* from, int64_t block, int64_t pitch, int64_t rows,
-                                 int64_t width, int64_t channels, Dense<T> to) {
+                                 int64_t width, int64_t channels, Dense<T> to, int64_t bytes) {
+  const bool stream = may_stream(to.data, to.stride[1], bytes);
   const int64_t pixels = rows * width;
   for (int64_t p = 0; p < pixels; p += Vector::kWidth) {
     const int columns = lanes_left(pixels - p);
@@ -59,7 +81,7 @@ static void transpose_pixels_out(const Scalar* from, int64_t block, int64_t pitc
       T* out = to.data + c * to.stride[1] + p;
       const int count = lanes_left(channels - c);
       unroll<Vector::kWidth>([&](auto n) INLINE_LAMBDA {
-        if (n < count) Vector::store_first(out + n * to.stride[1], m[n], columns);
+        if (n < count) put(out + n * to.stride[1], m[n], columns, stream);
       });
     }
   }

@@ -136,9 +136,9 @@ static void finish_weights(const CorrelatePlan& plan, const Scalar* sums, int64_
     const Dense<T> to{grad_weight.at(k, channel, 0, 0),
                       {0, grad_weight.stride[1], grad_weight.stride[2], grad_weight.stride[3]}};
     if (to.channels_last()) {
-      copy_pixels_out(sums, plan.block, s.S, s.R, s.S, channels, to);
+      copy_pixels_out(sums, plan.block, s.S, s.R, s.S, channels, to, 0);
     } else {
-      transpose_pixels_out(sums, plan.block, s.S, s.R, s.S, channels, to);
+      transpose_pixels_out(sums, plan.block, s.S, s.R, s.S, channels, to, 0);
     }
   }
 }

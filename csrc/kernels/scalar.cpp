@@ -1,6 +1,7 @@
 // The kernels for any CPU, and for double on every CPU.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "inline.h"
 #include "tables.h"

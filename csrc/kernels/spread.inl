@@ -130,15 +130,19 @@ static void spread_tile(const SpreadPlan& plan, const PixelLists<Scalar>& lists,
 template <class T>
 static void finish_band(const SpreadPlan& plan, const Scalar* band, int64_t channel,
                         int64_t channels, int64_t first, int64_t last, Dense<T> out) {
+  const int64_t bytes = plan.out_rows() * plan.out_width * plan.groups * plan.out_channels *
+                        static_cast<int64_t>(sizeof(T));
   for (int64_t row = first; row < last;) {
     const int64_t image = row / plan.out_height, i = row % plan.out_height;
     const int64_t rows = std::min(last - row, plan.out_height - i);
     const Scalar* from = band + ((row - first) * plan.band_width() + plan.margin) * plan.block;
     Dense<T> to{out.at(image, channel, i, 0), {0, out.stride[1], out.stride[2], out.stride[3]}};
     if (out.channels_last()) {
-      copy_pixels_out(from, plan.block, plan.band_width(), rows, plan.out_width, channels, to);
+      copy_pixels_out(from, plan.block, plan.band_width(), rows, plan.out_width, channels, to,
+                      bytes);
     } else {
-      transpose_pixels_out(from, plan.block, plan.band_width(), rows, plan.out_width, channels, to);
+      transpose_pixels_out(from, plan.block, plan.band_width(), rows, plan.out_width, channels, to,
+                           bytes);
     }
     row += rows;
   }
@@ -167,4 +171,5 @@ static void spread(const SpreadPlan& plan, PixelLists<Scalar> lists, Dense<const
     }
     finish_band(plan, band, channel, channels, row0, row1, out);
   }
+  Vector::stream_end();
 }

@@ -12,6 +12,9 @@ struct Vector {
   static INLINE Reg load(const float* p) { return _mm512_loadu_ps(p); }
   static INLINE Reg broadcast(const float* p) { return _mm512_set1_ps(*p); }
   static INLINE void store(float* p, Reg v) { _mm512_storeu_ps(p, v); }
+  // Past the caches; p at a multiple of the vector's bytes. Ordered by stream_end().
+  static INLINE void stream(float* p, Reg v) { _mm512_stream_ps(p, v); }
+  static INLINE void stream_end() { _mm_sfence(); }
   // acc + a * b
   static INLINE Reg fma(Reg a, Reg b, Reg acc) { return _mm512_fmadd_ps(a, b, acc); }
 

@@ -24,6 +24,9 @@ struct Vector {
     return v;
   }
   static INLINE void store(Number* p, Reg v) { std::memcpy(p, &v, sizeof v); }
+  // Where there are stores past the caches.
+  static INLINE void stream(Number* p, Reg v) { store(p, v); }
+  static INLINE void stream_end() {}
   // acc + a * b
   static INLINE Reg fma(Reg a, Reg b, Reg acc) {
     for (int i = 0; i < kWidth; ++i) acc.lane[i] += a.lane[i] * b.lane[i];

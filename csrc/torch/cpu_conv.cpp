@@ -79,10 +79,13 @@ bool run_sparse(const Geometry& g, Pass pass, const at::Tensor& operand, Backend
 }
 
 // What ATen's CPU convolutions can be given. torch 2.15 returns wrong gradients, or writes out of
-// bounds, for grouped channels_last weights and for channels_last 1x1 kernels with unequal strides.
-bool aten_needs_contiguous(const Geometry& g) {
+// bounds, for unbatched or float64 input with grouped channels_last weights and for channels_last
+// 1x1 kernels with unequal strides. Batched float32, depthwise above all, stays as it is: a copy
+// costs several times such a convolution.
+bool aten_needs_contiguous(const Geometry& g, const at::Tensor& input) {
   const ConvShape& s = g.shape;
-  return s.groups > 1 || (s.R == 1 && s.S == 1 && s.stride_h != s.stride_w);
+  const bool grouped = s.groups > 1 && (input.dim() == 3 || input.scalar_type() == at::kDouble);
+  return grouped || (s.R == 1 && s.S == 1 && s.stride_h != s.stride_w);
 }
 
 at::Tensor batch(const at::Tensor& t) { return t.dim() == 3 ? t.unsqueeze(0) : t; }
@@ -103,7 +106,7 @@ at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
   if (run_sparse(g, Pass::kForward, x, wanted)) {
     y = sparse_forward(g.shape, x, w, bias, format_for(x, format));
   } else {
-    if (aten_needs_contiguous(g)) x = x.contiguous(), w = w.contiguous();
+    if (aten_needs_contiguous(g, input)) x = x.contiguous(), w = w.contiguous();
     y = at::convolution(x, w, bias, stride, padding, dilation, false, {0, 0}, groups);
   }
   return input.dim() == 3 ? y.squeeze(0).contiguous() : y.contiguous(format);
@@ -135,7 +138,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
   // ATen's own sum where ATen runs, so that backend "dense" is torch's convolution to the last bit.
   const bool dense_bias = output_mask[2] && !sparse_input && !sparse_weight;
   if (dense_input || dense_weight || dense_bias) {
-    if (aten_needs_contiguous(g)) {
+    if (aten_needs_contiguous(g, input)) {
       dy = dy.contiguous(), x = x.contiguous(), w = w.contiguous();
     }
     const std::array<bool, 3> mask{dense_input, dense_weight, dense_bias};

@@ -2,6 +2,7 @@
 // type that counts, against a count over all nonzeros.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "check.h"
 #include "kernels/inline.h"
