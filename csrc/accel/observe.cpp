@@ -34,13 +34,13 @@ int32_t nonzero(T word, int shift) {
 
 // Adds up one (n, h): map[w] over channels, rows[c] over columns.
 template <class T>
-void count_row(const char* row, const View& v, int32_t* map, int32_t* rows) {
+void count_row(const char* row, const View& v, int32_t* __restrict map, int32_t* __restrict rows) {
   const int shift = v.is_float ? 1 : 0;
   const int64_t channels = v.shape[1], width = v.shape[3];
   const auto item = static_cast<int64_t>(sizeof(T));
   if (v.strides[1] == item && channels > 1) {  // channels_last
     for (int64_t w = 0; w < width; ++w) {
-      const T* in = reinterpret_cast<const T*>(row + w * v.strides[3]);
+      const T* __restrict in = reinterpret_cast<const T*>(row + w * v.strides[3]);
       int32_t sum = 0;
       for (int64_t c = 0; c < channels; ++c) {
         const int32_t set = nonzero(in[c], shift);
@@ -51,7 +51,7 @@ void count_row(const char* row, const View& v, int32_t* map, int32_t* rows) {
     }
   } else if (v.strides[3] == item) {
     for (int64_t c = 0; c < channels; ++c) {
-      const T* in = reinterpret_cast<const T*>(row + c * v.strides[1]);
+      const T* __restrict in = reinterpret_cast<const T*>(row + c * v.strides[1]);
       int32_t sum = 0;
       for (int64_t w = 0; w < width; ++w) {
         const int32_t set = nonzero(in[w], shift);
