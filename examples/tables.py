@@ -7,7 +7,7 @@ from sparsetrain.telemetry import EpochRecord, LayerRecord
 LEGEND = (
     "sparse: share of convolution calls that ran sparse; x, dy, pruned: density of the inputs, and "
     "of the outputs' gradients before and after pruning; Mcycles, mJ: of one step on the "
-    "SparseTrain chip, each with the gain over its dense twin."
+    "SparseTrain chip, each with the gain over its dense twin; all of the epoch's last step."
 )
 LAYER_LEGEND = "sparse: which of y, dx and dw (the two gradients) a sparse convolution computed."
 

@@ -57,7 +57,7 @@ class Interrupt:
 @click.option("--epochs", type=click.IntRange(1), default=Settings.epochs)
 @click.option("--batch-size", type=click.IntRange(1), default=Settings.batch_size)
 @click.option("--learning-rate", type=float, default=Settings.learning_rate, help="At its peak.")
-@click.option("--seed", type=click.IntRange(0), default=Settings.seed)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=Settings.seed)
 @click.option("--threads", type=click.IntRange(1), default=Settings.threads,
               help="CPU threads; results are bit-equal only for the same number.")  # fmt: skip
 @click.option("--json", "json_path", type=FILE, help="Write the results here after each epoch.")

@@ -1,7 +1,7 @@
 """Checkpoints of a run: one file, whole or not there, that says what it belongs to."""
 
 import pickle
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,9 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(f"{where} a checkpoint of a run, got some other file of torch's")
     if version != VERSION:
         raise ValueError(f"{where} a checkpoint of version {VERSION}, got version {version}")
+    wanted, got = {f.name for f in fields(Settings)}, content.get("settings")
+    if not isinstance(got, dict) or got.keys() != wanted or "data" not in content:
+        raise ValueError(f"{where} a whole checkpoint of this version, got one of other contents")
     return content  # type: ignore[no-any-return]
 
 

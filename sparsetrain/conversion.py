@@ -94,11 +94,14 @@ def revert(model: M) -> M:
 def set_rate(model: nn.Module, rate: float | None = None, *, density: float | None = None) -> None:
     """Sets the rate or density of every pruner of `model`, from its next backward pass on.
 
-    Thresholds follow at once, because a pruner remembers mean|g| and not its thresholds.
+    That includes those that an override of convert() gave a rate of their own. Thresholds follow at
+    once, because a pruner remembers mean|g| and not its thresholds.
     Raises TypeError or ValueError for values out of range or a model without pruners.
     """
-    target(rate, density, "set_rate")
     expect_module(model, "set_rate")
+    if rate is None and density is None:
+        raise ValueError("sparsetrain.set_rate: expected one of rate and density, got neither")
+    target(rate, density, "set_rate")
     pruners = [module for module in model.modules() if isinstance(module, PruneGrad)]
     if not pruners:
         raise ValueError(
@@ -176,6 +179,8 @@ def _plan(decision: Decision, base: Mapping[str, Any], chosen: Mapping[str, Any]
     placement, rule = decision
     if "placement" in chosen:
         placement, rule = chosen["placement"], "override"
+    elif placement == "none" and ("rate" in chosen or "density" in chosen):
+        rule += "; an override prunes here only with a placement"
     return _Plan(placement, rule, merged["rate"], merged["density"], merged["backend"])
 
 

@@ -76,9 +76,9 @@ def stats(model: nn.Module) -> dict[str, LayerStats]:
     """What every SparseConv2d of `model` measured last, by its first name in the model.
 
     Reads the states here, and waits for the device here and in no training step. Densities of x,
-    and of a gradient without a pruner, need measure_every > 0; the backends need one training step
-    outside torch.compile, which tells the shape. Raises TypeError for what is no nn.Module and
-    ValueError for a model without SparseConv2d.
+    and of a gradient without a pruner, need measure_every > 0; the backend of `auto` needs that
+    density, and one training step outside torch.compile, which tells the shape. Raises TypeError
+    for what is no nn.Module and ValueError for a model without SparseConv2d.
     """
     expect_module(model, "stats")
     measured = {
@@ -135,7 +135,7 @@ def _stats(conv: SparseConv2d) -> LayerStats:
 def _backends(
     conv: SparseConv2d, input_density: float | None, grad_density: float | None
 ) -> tuple[str | None, str | None, str | None]:
-    """What the operator chooses for the shape it saw last; an unmeasured density counts as 1."""
+    """What the operator chooses for the shape it saw last; None where `auto` lacks a density."""
     if conv.seen is None:
         return None, None, None
     chosen = ops.explain(
@@ -151,7 +151,12 @@ def _backends(
         grad_density=1.0 if grad_density is None else grad_density,
         backend=conv.backend,
     )
-    return chosen.forward.backend, chosen.grad_input.backend, chosen.grad_weight.backend
+    forced = conv.backend != "auto"
+    return (
+        chosen.forward.backend if forced or input_density is not None else None,
+        chosen.grad_input.backend if forced or grad_density is not None else None,
+        chosen.grad_weight.backend if forced or grad_density is not None else None,
+    )
 
 
 def _cell(value: object) -> str:

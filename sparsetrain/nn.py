@@ -162,7 +162,8 @@ class SparseConv2d(nn.Conv2d):
         nhwc = nhwc and not input.is_contiguous()
         memory_format = torch.channels_last if nhwc else torch.contiguous_format
         device, dtype = input.device.type, input.dtype
-        if torch.is_autocast_enabled(device) and dtype != torch.float64:
+        autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        if autocast and dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)
         self.seen = Seen(input.shape, dtype, memory_format, padding)
 

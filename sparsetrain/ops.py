@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import cast
 
 import torch
@@ -18,28 +19,69 @@ IntPair = int | Sequence[int]
 
 
 def _pair(function: str, name: str, value: IntPair) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, value
-    pair = tuple(value)
-    if len(pair) == 1:
-        return pair[0], pair[0]
-    if len(pair) != 2:
+    pair = (value, value) if isinstance(value, int | torch.SymInt) else value
+    if isinstance(pair, Sequence) and len(pair) == 1:
+        pair = (pair[0], pair[0])
+    if (
+        not isinstance(pair, Sequence)
+        or len(pair) != 2
+        or not all(isinstance(number, int | torch.SymInt) for number in pair)
+    ):
         raise ValueError(
             f"sparsetrain.{function}: expected {name} to be one integer or two, got {value!r}"
         )
     return pair[0], pair[1]
 
 
-def _same_padding(
-    function: str, kernel: Sequence[int], stride: tuple[int, int], dilation: tuple[int, int]
+def _padding(
+    function: str,
+    padding: IntPair | str,
+    kernel: Sequence[int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Zeros before and behind each of the two dimensions that keep their size."""
+    """Zeros on each side of the two dimensions, and the odd ones that "same" puts behind only."""
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if isinstance(padding, str) and padding != "same":
+        raise ValueError(
+            f"sparsetrain.{function}: expected padding to be 'same', 'valid' or integers, "
+            f"got {padding!r}"
+        )
+    if not isinstance(padding, str):
+        return _pair(function, "padding", padding), (0, 0)
     if stride != (1, 1):
         raise ValueError(
             f"sparsetrain.{function}: expected stride to be 1 for padding='same', got {stride}"
         )
-    total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+    down, right = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+    return (down // 2, right // 2), (down % 2, right % 2)
+
+
+def _check_rank(function: str, name: str, shape: Sequence[int], ranks: tuple[int, ...]) -> None:
+    if len(shape) not in ranks:
+        wanted = " or ".join(map(str, ranks))
+        raise ValueError(
+            f"sparsetrain.{function}: expected {name} to have {wanted} dimensions, "
+            f"got {list(shape)}"
+        )
+
+
+def _check_tensor(function: str, name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"sparsetrain.{function}: expected {name} to be a tensor, got {type(value).__name__}"
+        )
+    if value.layout != torch.strided:
+        raise TypeError(
+            f"sparsetrain.{function}: expected {name} to be a dense (strided) tensor, "
+            f"got {value.layout}"
+        )
+
+
+def _check_integer(function: str, name: str, value: object) -> None:
+    if not isinstance(value, int | torch.SymInt):
+        raise TypeError(f"sparsetrain.{function}: expected {name} to be an integer, got {value!r}")
 
 
 def _check_backend(function: str, backend: str) -> None:
@@ -79,26 +121,20 @@ def conv2d(
         ValueError, TypeError: one sentence naming the argument, what is expected and what came.
     """
     _check_backend("conv2d", backend)
+    _check_tensor("conv2d", "input", input)
+    _check_tensor("conv2d", "weight", weight)
+    if bias is not None:
+        _check_tensor("conv2d", "bias", bias)
+    _check_rank("conv2d", "input", input.shape, (3, 4))
+    _check_rank("conv2d", "weight", weight.shape, (4,))
+    _check_integer("conv2d", "groups", groups)
     stride, dilation = _pair("conv2d", "stride", stride), _pair("conv2d", "dilation", dilation)
-    if padding == "same":
-        rows, columns = _same_padding("conv2d", weight.shape[2:], stride, dilation)
-        padding = (rows[0], columns[0])
-        if rows[0] != rows[1] or columns[0] != columns[1]:  # torch too puts the odd zero behind
-            input = F.pad(input, (0, columns[1] - columns[0], 0, rows[1] - rows[0]))
-    elif padding == "valid":
-        padding = (0, 0)
-    elif isinstance(padding, str):
-        raise ValueError(
-            "sparsetrain.conv2d: expected padding to be 'same', 'valid' or integers, "
-            f"got {padding!r}"
-        )
-    else:
-        padding = _pair("conv2d", "padding", padding)
+    sides, behind = _padding("conv2d", padding, weight.shape[2:], stride, dilation)
+    if behind != (0, 0):  # torch too puts the odd zero behind
+        input = F.pad(input, (0, behind[1], 0, behind[0]))
     return cast(
         Tensor,
-        torch.ops.sparsetrain.conv2d(
-            input, weight, bias, stride, padding, dilation, groups, backend
-        ),
+        torch.ops.sparsetrain.conv2d(input, weight, bias, stride, sides, dilation, groups, backend),
     )
 
 
@@ -120,12 +156,18 @@ def prune(grad: Tensor, threshold: Tensor | float, *, seed: int, offset: int = 0
     Returns:
         A tensor like grad.
     """
+    _check_tensor("prune", "grad", grad)
     for name, value in (("seed", seed), ("offset", offset)):
+        _check_integer("prune", name, value)
         if not 0 <= value < 2**63:
             raise ValueError(
                 f"sparsetrain.prune: expected {name} to be an integer in [0, 2^63), got {value}"
             )
     if not isinstance(threshold, Tensor):
+        if not isinstance(threshold, Real):
+            raise TypeError(
+                f"sparsetrain.prune: expected threshold to be a number, got {threshold!r}"
+            )
         threshold = torch.tensor(threshold, dtype=torch.float64)
     rng = torch.tensor([seed, offset], device=grad.device)
     return cast(Tensor, torch.ops.sparsetrain.prune(grad, threshold, rng)[0])
@@ -213,28 +255,28 @@ def explain(
     for name, density in (("input_density", input_density), ("grad_density", grad_density)):
         if not 0 <= density <= 1:
             raise ValueError(f"sparsetrain.explain: expected {name} to be in [0, 1], got {density}")
-    # The operator's own checks and output size, on tensors without storage.
+    _check_rank("explain", "input_shape", input_shape, (3, 4))
+    _check_rank("explain", "weight_shape", weight_shape, (4,))
+    for name, shape in (("input_shape", input_shape), ("weight_shape", weight_shape)):
+        if not all(isinstance(size, int) and size >= 0 for size in shape):
+            raise ValueError(
+                f"sparsetrain.explain: expected {name} to be integers of at least 0, "
+                f"got {list(shape)}"
+            )
+    steps, reach = _pair("explain", "stride", stride), _pair("explain", "dilation", dilation)
+    sides, behind = _padding("explain", padding, weight_shape[2:], steps, reach)
+    # The operator's own checks, on tensors without storage.
     x = torch.empty(tuple(input_shape), dtype=dtype, device="meta")
     w = torch.empty(tuple(weight_shape), dtype=dtype, device="meta")
     conv2d(x, w, None, stride, padding, dilation, groups, backend=backend)
-    vertical, horizontal = _pair("explain", "stride", stride)
-    down, right = _pair("explain", "dilation", dilation)
-    if isinstance(padding, str):
-        sides = ((0, 0), (0, 0))
-        if padding == "same":
-            sides = _same_padding("explain", w.shape[2:], (vertical, horizontal), (down, right))
-        pad_h, pad_w = sides[0][1], sides[1][1]
-    else:
-        pad_h, pad_w = _pair("explain", "padding", padding)
-    n, c, h, width = x.shape if x.dim() == 4 else (1, *x.shape)
-    k, _, r, s = w.shape
-    shape = _C.ConvShape(
-        n, c, h, width, k, r, s, vertical, horizontal, pad_h, pad_w, down, right, groups
-    )
+    n, c, height, width = input_shape if len(input_shape) == 4 else (1, *input_shape)
+    k, _, r, s = weight_shape
+    size = (n, c, height + behind[0], width + behind[1])
+    geometry = _C.ConvShape(*size, k, r, s, *steps, *sides, *reach, groups)
 
     def choice(name: str, density: float) -> PassChoice:
         chosen = _C.choose(
-            shape,
+            geometry,
             getattr(_C.Pass, name),
             getattr(_C.DType, str(dtype).removeprefix("torch.")),
             memory_format == torch.channels_last,

@@ -59,15 +59,27 @@ def decide(model: nn.Module) -> dict[str, Decision]:
 
 @contextmanager
 def _as_in_training(model: nn.Module) -> Iterator[None]:
-    # Flags, not train(): a model may override that to keep some layers frozen.
-    modes = [(module, module.training) for module in model.modules()]
+    """Training mode inside; behind it every module has the attributes that it had before.
+
+    Flags, not train(): a model may override that to keep some layers frozen. Attributes, because a
+    forward may note its tensors, which are proxies while it is traced.
+    """
+    before = [(module, dict(module.__dict__)) for module in model.modules()]
+    lists = [(v, list(v)) for _, attributes in before for v in attributes.values() if _is_list(v)]
     try:
-        for module, _ in modes:
+        for module, _ in before:
             module.training = True
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module, attributes in before:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+        for noted, items in lists:
+            noted[:] = items
+
+
+def _is_list(value: object) -> bool:
+    return type(value) is list
 
 
 def _refine(conv: nn.Conv2d, decision: Decision) -> Decision:

@@ -58,6 +58,10 @@ def _checked(state: Any, pruners: dict[str, PruneGrad]) -> dict[str, Tensor]:
         raise TypeError(_sentence("state", f"a dict with the keys {', '.join(_KEYS)}", got))
     if state["version"] != VERSION:
         raise ValueError(_sentence("the state's version", VERSION, state["version"]))
+    for key, kind in (("world_size", int), ("rank", int), ("pruners", dict)):
+        if not isinstance(state[key], kind):
+            got = type(state[key]).__name__
+            raise TypeError(_sentence(f"the state's {key}", f"of type {kind.__name__}", got))
     saved: dict[str, Tensor] = state["pruners"]
     missing, unexpected = (
         sorted(pruners.keys() - saved.keys()),

@@ -1,5 +1,9 @@
 """Laws of the convolution: it is torch's, whichever backend runs and however memory is laid out."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -217,7 +221,10 @@ def test_operators_pass_opcheck(name):
             for mask in ([True, True, True], [False, True, False])
         ],
         "prune": [(leaf(100), torch.tensor(1.0), torch.tensor([1, 2]))],
-        "prune_step": [(leaf(100), state.clone(), 1.0)],
+        "prune_step": [
+            (leaf(100), state.clone(), 1.0),
+            (leaf(4, 6, 9)[1:, :, 2:].permute(2, 0, 1), state.clone(), 1.0),
+        ],
         "prune_grad": [(leaf(100), state.clone(), 1.0)],
         "observe_grad": [(leaf(100), torch.zeros(3, dtype=torch.float64), 1)],
     }
@@ -246,6 +253,12 @@ def test_explain_agrees_with_a_forced_backend_and_orders_auto_by_density():
     for choice in (empty.grad_input, full.grad_input):
         assert (choice.sparse_ms < choice.dense_ms) == (choice.backend == "sparse")
     assert "grad_weight sparse" in str(empty)
+
+
+def operator(x, w, bias=None, **geometry):
+    """The C++ operator itself, which takes pairs."""
+    pairs = {name: [v, v] if name != "groups" else v for name, v in geometry.items()}
+    return torch.ops.sparsetrain.conv2d(x, w, bias, **pairs)
 
 
 X, W = torch.zeros(1, 4, 5, 5), torch.zeros(6, 4, 3, 3)
@@ -287,9 +300,9 @@ X, W = torch.zeros(1, 4, 5, 5), torch.zeros(6, 4, 3, 3)
         (lambda f: f(X, W, W[:, 0, 0, 0].to("meta")), ValueError, r"bias to be on cpu like input"),
     ],
 )
-def test_refusals_are_the_same_on_every_device(call, error, message):
+def test_the_operator_refuses(call, error, message):
     with pytest.raises(error, match=r"sparsetrain::conv2d: expected " + message):
-        call(sparsetrain.conv2d)
+        call(operator)
 
 
 @pytest.mark.parametrize(
@@ -303,6 +316,17 @@ def test_refusals_are_the_same_on_every_device(call, error, message):
         ),
         (lambda: sparsetrain.conv2d(X, W, stride=2, padding="same"), r"stride to be 1 for padding"),
         (lambda: sparsetrain.explain(X.shape, W.shape, input_density=2.0), r"in \[0, 1\], got 2.0"),
+        (lambda: sparsetrain.conv2d(X, W, stride=(1.5, 1)), r"one integer or two, got \(1.5, 1\)"),
+        (lambda: sparsetrain.conv2d(X[0, 0], W), r"input to have 3 or 4 dimensions, got \[5, 5\]"),
+        (
+            lambda: sparsetrain.conv2d(X, W[0], padding="same"),
+            r"weight to have 4 dim.* \[4, 3, 3\]",
+        ),
+        (lambda: sparsetrain.explain((1, -2, 3, 3), W.shape), r"input_shape to be integers of at"),
+        (
+            lambda: sparsetrain.explain(X.shape, (4, 4)),
+            r"weight_shape to have 4 dim.* got \[4, 4\]",
+        ),
         (lambda: sparsetrain.explain(X.shape, W.shape, backend="x"), r"explain: expected backend"),
         (
             lambda: torch.ops.sparsetrain.conv2d(X, W, backend="x"),
@@ -313,6 +337,37 @@ def test_refusals_are_the_same_on_every_device(call, error, message):
 def test_refusals_of_words(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sparsetrain.conv2d([1.0], W), r"conv2d: expected input to be a tensor, got list"),
+        (lambda: sparsetrain.conv2d(X.to_sparse(), W), r"input to be a dense .* torch.sparse_coo"),
+        (lambda: sparsetrain.conv2d(X, W, 3.0), r"bias to be a tensor, got float"),
+        (lambda: sparsetrain.conv2d(X, W, groups=1.5), r"groups to be an integer, got 1.5"),
+        (lambda: sparsetrain.prune([1.0], 1.0, seed=0), r"prune: expected grad to be a tensor"),
+        (lambda: sparsetrain.prune(X, "a", seed=0), r"threshold to be a number, got 'a'"),
+        (lambda: sparsetrain.prune(X, 1.0, seed=1.5), r"seed to be an integer, got 1.5"),
+    ],
+)
+def test_refusals_of_types(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_unknown_instruction_sets_are_refused_at_import():
+    command = [sys.executable, "-c", "import sparsetrain"]
+    environment = {**os.environ, "SPARSETRAIN_ISA": "sse"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    expected = "expected SPARSETRAIN_ISA to be scalar, avx2 or avx512, got 'sse'"
+    assert done.returncode == 1 and expected in done.stderr
+
+
+def test_explain_describes_the_padded_input_of_same():
+    """An even kernel with padding="same" is the same call on an input with one more zero behind."""
+    same = sparsetrain.explain((1, 4, 8, 8), (4, 4, 2, 2), padding="same")
+    assert same == sparsetrain.explain((1, 4, 9, 9), (4, 4, 2, 2))
 
 
 @pytest.mark.parametrize(

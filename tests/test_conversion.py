@@ -156,11 +156,12 @@ def test_overrides_go_by_name_or_pattern_and_a_full_name_wins():
         },
     )
     rows = [(d.placement, d.rule, d.rate, d.density, d.backend) for d in describe(model)]
+    nothing = "; an override prunes here only with a placement"
     assert rows == [
-        ("none", "first convolution, next is ReLU", None, None, "dense"),
+        ("none", f"first convolution, next is ReLU{nothing}", None, None, "dense"),
         ("output", "next is BatchNorm2d", 0.7, None, "dense"),
         ("output", "override", None, 0.2, "dense"),
-        ("none", "depthwise", None, None, "dense"),
+        ("none", f"depthwise{nothing}", None, None, "dense"),
     ]
 
 
@@ -270,6 +271,9 @@ def test_set_rate_reaches_every_pruner():
 
 
 def test_set_rate_refuses():
+    assert message(ValueError, lambda: set_rate(small_net())) == (
+        "sparsetrain.set_rate: expected one of rate and density, got neither"
+    )
     assert message(ValueError, lambda: set_rate(small_net(), 0.5)) == (
         "sparsetrain.set_rate: expected model to have a PruneGrad, got none. Convert it first"
     )
@@ -317,3 +321,22 @@ def test_casting_and_moving_keep_the_state():
     assert model[2].weight.dtype == torch.bfloat16
     assert model[2].pruner.state.dtype == torch.float64
     assert torch.equal(model[2].pruner.state, before)
+
+
+class Noting(nn.Module):
+    """A forward that keeps what it sees, as a user's own may."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.steps, self.seen = nn.Conv2d(1, 2, 3), 0, ["before"]
+
+    def forward(self, x):
+        self.last = self.conv(x)
+        self.steps += 1
+        self.seen.append(self.last)
+        return self.last.relu()
+
+
+def test_tracing_leaves_no_trace_in_the_model():
+    model = convert(Noting())
+    assert model.steps == 0 and model.seen == ["before"] and not hasattr(model, "last")

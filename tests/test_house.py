@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sparsetrain import pruning
+
 ROOT = Path(__file__).parent.parent
 KEPT = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False)
 FILES = [ROOT / name for name in KEPT.stdout.split() if (ROOT / name).is_file()]
@@ -59,6 +61,15 @@ def test_files_stay_short(file):
     lines = file.read_text().splitlines()
     assert len(lines) <= 400
     assert max(map(len, lines), default=0) <= 100
+
+
+def test_python_and_cxx_agree_on_the_slots_of_a_pruner():
+    text = (ROOT / "csrc" / "torch" / "state.h").read_text()
+    slots = re.findall(r"^  k(\w+),", text.split("enum Slot")[1].split("};")[0], re.MULTILINE)
+    names = [re.sub(r"(?<!^)(?=[A-Z])", "_", slot).upper() for slot in slots]
+    assert names[-1] == "FIFO"
+    assert len(names) - 1 == pruning.HEADER
+    assert [getattr(pruning, name) for name in names[:-1]] == list(range(pruning.HEADER))
 
 
 def test_library_neither_exits_nor_prints_nor_leaves_notes():

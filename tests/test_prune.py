@@ -286,6 +286,14 @@ def test_resuming_refuses_another_batch_size_or_format():
         ops.prune_step(torch.randn(1, 3, 4, 5), state, 1.0)
 
 
+def test_resuming_a_state_that_never_ran_accepts_any_batch():
+    state = state_of(history=1)
+    state[11] = 1
+    ops.prune_step(torch.randn(8), state, 1.0)
+    ops.prune_step(torch.randn(20), state, 1.0)
+    assert state[11] == 0
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -162,3 +162,15 @@ def test_another_batch_size_is_refused_by_the_next_backward_unless_told_otherwis
         step(model, 3, batch=5)
     load_pruning_state(model, used_state(), strict=False)
     step(model, 3, batch=5)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [("pruners", [], "dict"), ("rank", None, "int"), ("world_size", "2", "int")],
+)
+def test_states_of_other_types_are_refused(key, value, kind):
+    model = pruned_model()
+    state = {**pruning_state(model), key: value}
+    expected = f"the state's {key} to be of type {kind}, got {type(value).__name__}"
+    with pytest.raises(TypeError, match=expected):
+        load_pruning_state(model, state, strict=False)

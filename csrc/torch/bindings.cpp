@@ -1,6 +1,9 @@
 // Module sparsetrain._C: loading it registers the operators; what is not a tensor crosses here.
 #include <pybind11/pybind11.h>
 
+#include <cstdlib>
+#include <string>
+
 #include "../kernels/choose.h"
 
 namespace py = pybind11;
@@ -63,6 +66,16 @@ void bind_choose(py::module_& m) {
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
+  m.def("isa", [] {
+    bool unknown = false;
+    const auto isa = sparsetrain::current_isa(&unknown);
+    if (unknown) {
+      throw py::value_error(
+          std::string("sparsetrain: expected SPARSETRAIN_ISA to be scalar, avx2 or avx512, got '") +
+          std::getenv("SPARSETRAIN_ISA") + "'");
+    }
+    return sparsetrain::kernels<float>(isa).name;
+  });
   bind_choose(m);
   bind_accel(m);
 }

@@ -69,12 +69,16 @@ double estimate_density(const at::Tensor& t) {
   return static_cast<double>(nonzeros) / static_cast<double>(seen);
 }
 
-bool run_sparse(const Geometry& g, Pass pass, const at::Tensor& operand, Backend wanted) {
-  if (wanted != Backend::kAuto) return wanted == Backend::kSparse;
-  const DType dtype = dtype_of(operand);
-  if (dtype != DType::kFloat32) return false;
+// The density that `auto` decides by; nothing is read where it decides without.
+double density_for(const at::Tensor& operand, Backend wanted) {
+  const bool needed = wanted == Backend::kAuto && dtype_of(operand) == DType::kFloat32;
+  return needed ? estimate_density(operand) : 1;
+}
+
+bool run_sparse(const Geometry& g, Pass pass, const at::Tensor& operand, double density,
+                Backend wanted) {
   const bool channels_last = operand.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
-  const Call call{g.shape, pass, dtype, channels_last, estimate_density(operand)};
+  const Call call{g.shape, pass, dtype_of(operand), channels_last, density};
   return choose(call, wanted, default_costs(current_isa(nullptr))).backend == Backend::kSparse;
 }
 
@@ -103,8 +107,8 @@ at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
   const auto format = output_format(input, weight);
   at::Tensor x = batch(input), w = weight, y;
   const Geometry g = geometry(x, w, stride, padding, dilation, groups);
-  if (run_sparse(g, Pass::kForward, x, wanted)) {
-    y = sparse_forward(g.shape, x, w, bias, format_for(x, format));
+  if (run_sparse(g, Pass::kForward, x, density_for(x, wanted), wanted)) {
+    y = sparse_forward(g.shape, x, w, bias, format);
   } else {
     if (aten_needs_contiguous(g, input)) x = x.contiguous(), w = w.contiguous();
     y = at::convolution(x, w, bias, stride, padding, dilation, false, {0, 0}, groups);
@@ -127,8 +131,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
   const auto format = output_format(input, weight);
   at::Tensor dy = batch(grad_output), x = batch(input), w = weight;
   const Geometry g = geometry(x, w, stride, padding, dilation, groups);
-  const bool sparse_input = output_mask[0] && run_sparse(g, Pass::kGradInput, dy, wanted);
-  const bool sparse_weight = output_mask[1] && run_sparse(g, Pass::kGradWeight, dy, wanted);
+  const double density = density_for(dy, wanted);
+  const bool sparse_input = output_mask[0] && run_sparse(g, Pass::kGradInput, dy, density, wanted);
+  const bool sparse_weight =
+      output_mask[1] && run_sparse(g, Pass::kGradWeight, dy, density, wanted);
   at::Tensor dx, dw, db;
   if (sparse_input || sparse_weight) {
     std::tie(dx, dw) = sparse_backward(g.shape, dy, x, w, sparse_input, sparse_weight, format);

@@ -1,7 +1,6 @@
 // Pruning and observing on the CPU: memory, threads and the pruner's state around the kernels.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -59,7 +58,7 @@ PruneStats run(const at::Tensor& grad, const at::Tensor& out, double threshold, 
 std::tuple<at::Tensor, at::Tensor> prune_cpu(const at::Tensor& grad, const at::Tensor& threshold,
                                              const at::Tensor& rng) {
   check_prune(grad, threshold, rng);
-  const at::Tensor dense = dense_storage(grad), out = at::empty_like(dense);
+  const at::Tensor dense = dense_storage(grad), out = empty_in_order_of(grad);
   const auto key = rng.contiguous();
   const auto* seed_offset = key.const_data_ptr<int64_t>();
   const PruneStats s =
@@ -89,7 +88,9 @@ const char* name(state::Layout layout) {
 // epoch's last.
 void check_resumed(double* s, int64_t elements, state::Layout layout) {
   const auto saved = static_cast<state::Layout>(s[state::kLayout]);
-  if (s[state::kResumed] == 0 || saved == state::kNone) return;
+  if (saved == state::kNone)
+    s[state::kResumed] = 0;  // saved before its first call: any continues it
+  if (s[state::kResumed] == 0) return;
   SPARSETRAIN_CHECK(layout == saved, ValueError, "prune_step", "the gradient's memory format",
                     c10::str("that of the saved state (", name(saved), ")"), name(layout),
                     ". Masks depend on it; load with strict=False to go on all the same");
@@ -114,7 +115,7 @@ double predicted_mean(const double* s, int64_t history) {
 
 at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor, double factor) {
   check_prune_step(grad, state_tensor, factor);
-  const at::Tensor dense = dense_storage(grad), out = at::empty_like(dense);
+  const at::Tensor dense = dense_storage(grad), out = empty_in_order_of(grad);
   if (dense.numel() == 0) return out;
   const auto n = static_cast<double>(dense.numel());
   const int64_t history = state_tensor.numel() - state::kFifo;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty_like.h>
 
 #include "state.h"
 
@@ -24,6 +25,13 @@ inline at::MemoryFormat format_for(const at::Tensor& t, at::MemoryFormat format)
 // copy.
 inline at::Tensor dense_storage(const at::Tensor& t) {
   return t.is_non_overlapping_and_dense() ? t : t.contiguous();
+}
+
+// An empty tensor in the memory order of dense_storage(t).
+inline at::Tensor empty_in_order_of(const at::Tensor& t) {
+  return at::empty_like(
+      t, {},
+      t.is_non_overlapping_and_dense() ? at::MemoryFormat::Preserve : at::MemoryFormat::Contiguous);
 }
 
 // The memory order of a tensor that dense_storage returned.

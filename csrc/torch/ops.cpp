@@ -4,7 +4,6 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
 #include "checks.h"
@@ -65,12 +64,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_meta(
 std::tuple<at::Tensor, at::Tensor> prune_meta(const at::Tensor& grad, const at::Tensor& threshold,
                                               const at::Tensor& rng) {
   check_prune(grad, threshold, rng);
-  return {at::empty_like(grad), at::empty({3}, grad.options().dtype(at::kDouble))};
+  return {empty_in_order_of(grad), at::empty({3}, grad.options().dtype(at::kDouble))};
 }
 
 at::Tensor prune_step_meta(const at::Tensor& grad, const at::Tensor& state, double factor) {
   check_prune_step(grad, state, factor);
-  return at::empty_like(grad);
+  return empty_in_order_of(grad);
 }
 
 void observe_meta(const at::Tensor& input, const at::Tensor& state, int64_t every) {
