@@ -94,7 +94,7 @@ def train(
         raise click.ClickException(str(error)) from error
     console.print(
         f"{settings.model} on {len(data.train):,} images of {data.name}, {settings.rule}, "
-        f"{settings.epochs} epochs of {trainer.steps} steps, {settings.threads} threads"
+        f"{settings.epochs} x {trainer.steps} steps, threads: {settings.threads}"
     )
     if save_path.exists() and save_path != resume:
         console.print(
