@@ -1,0 +1,100 @@
+"""docs/formats.md against what the benchmarks write, each run on its smallest work."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import small_data
+from click.testing import CliRunner
+from test_formats import assert_documented
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+TIMINGS = "## Timings: `conv.py`, `prune.py` and `train_step.py` in `benchmarks`, `--json FILE`"
+PAPER = "## Assumptions about the chip: `benchmarks/paper.py --json FILE`"
+ERROR = "## Error of the closed form: `benchmarks/model_error.py --json FILE`"
+GAINS = "## Cost of a step: `python -m sparsetrain estimate MODEL --json FILE --csv FILE`"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Imports a benchmark by name, as a script would, beside its neighbours."""
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module
+
+
+def written(module, tmp_path, *options):
+    path = tmp_path / "result.json"
+    result = CliRunner().invoke(module.main, [*map(str, options), "--json", str(path)])
+    assert result.exit_code == 0, result.output
+    return json.loads(path.read_text())
+
+
+def assert_timings(content, script, *parts):
+    assert list(content) == ["machine", "rows", *parts]
+    assert_documented(content["machine"], TIMINGS, "### `machine`")
+    assert content["rows"]
+    for row in content["rows"]:
+        assert_documented(row, TIMINGS, f"### `rows` of `{script}`")
+    for part in parts:
+        assert_documented(content[part], TIMINGS, f"### `{part}` of `{script}`")
+
+
+def test_conv_is_as_documented(benchmark, monkeypatch, tmp_path):
+    conv = benchmark("conv")
+    small = [conv.Layer(name, name, 1, 8, 8, 8, 3, 1, 1) for name in ("3x3", "other")]
+    monkeypatch.setattr(conv, "LAYERS", small)
+    content = written(conv, tmp_path, "--threads", 1)
+    assert_timings(content, "conv.py", "summary")
+    assert {row["sparse_ms"] is None for row in content["rows"]} == {True, False}
+    assert content["summary"]["backward_3x3"].keys() == {"0.3", "0.2", "0.1", "0.05"}
+    assert set(content["summary"]["backward_1x1"].values()) == {None}
+    for row in content["rows"]:
+        assert row["auto_speedup"] == pytest.approx(row["dense_ms"] / row["auto_ms"])
+
+
+def test_prune_is_as_documented(benchmark, monkeypatch, tmp_path):
+    prune = benchmark("prune")
+    monkeypatch.setattr(prune, "ELEMENTS", (1 << 10,))
+    content = written(prune, tmp_path, "--threads", 1, "--repeats", 7)
+    assert_timings(content, "prune.py", "summary")
+    assert list(content["summary"]) == ["float32", "bfloat16", "float16"]
+    for row in content["rows"]:
+        assert row["share"] == pytest.approx(row["clone_ms"] / row["prune_ms"])
+        moved = 2 * row["elements"] * (4 if row["dtype"] == "float32" else 2)
+        assert row["clone_gb_per_s"] == pytest.approx(moved / row["clone_ms"] / 1e6)
+
+
+def test_train_step_is_as_documented(benchmark, monkeypatch, tmp_path):
+    train_step = benchmark("train_step")
+    monkeypatch.setattr(train_step, "JOBS", (train_step.Job("plain", 32, 2, (0.9, 0.0)),))
+    data = small_data.write(tmp_path / "data", train=16)
+    content = written(train_step, tmp_path, "--threads", 1, "--steps", 1, "--data-dir", data)
+    assert_timings(content, "train_step.py")
+
+
+def test_paper_is_as_documented(benchmark, monkeypatch, tmp_path):
+    pytest.importorskip("torchvision")
+    paper = benchmark("paper")
+    monkeypatch.setattr(paper, "NETWORKS", ("alexnet",))
+    content = written(paper, tmp_path)
+    assert list(content) == ["networks", "assumptions"]
+    assert list(content["networks"]) == ["alexnet CIFAR", "alexnet ImageNet"]
+    for network in content["networks"].values():
+        assert_documented(network, PAPER, "### `networks`")
+        for gain in network["gains"]:
+            assert_documented(gain, GAINS, "### `gains`")
+    assert content["assumptions"]["default"]
+    for assumption in content["assumptions"].values():
+        assert_documented(assumption, PAPER, "### `assumptions`")
+
+
+def test_model_error_is_as_documented(benchmark, tmp_path):
+    options = ("--model", "plain", "--steps", 20, "--batch-size", 2)
+    content = written(benchmark("model_error"), tmp_path, *options)
+    assert_documented(content, ERROR)
+    assert list(content["recorded"]) == ["step 20, pruned at 0.9", "step 20, pruned at 0.0"]
+    for recorded in content["recorded"].values():
+        assert_documented(recorded, ERROR, "### `recorded`")
+        for given in ("maps", "densities"):
+            assert_documented(recorded[given], ERROR, "### `maps` and `densities`")
