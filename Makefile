@@ -6,6 +6,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 SOURCES := setup.py $(shell find csrc -type f)
 FORMATTED := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
 
+# Shows the compiler's output only when it fails, else the one line that says what is built.
+COMPILE = mkdir -p build && echo "compiling, a few minutes the first time ..." && \
+	{ $(BIN)/python setup.py build_ext --inplace > build/log 2>&1 || { cat build/log; exit 1; }; } && \
+	grep "^sparsetrain: " build/log
+
 .PHONY: build test demo bench lint clean
 
 build: $(VENV)/.built
@@ -16,12 +21,12 @@ $(BIN)/python:
 # Dependencies change when pyproject.toml does; sources only need the compiler.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check "setuptools>=77" ninja "torch>=2.11,<2.16"
-	$(BIN)/python setup.py --quiet build_ext --inplace
+	@$(COMPILE)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
 	touch $@ $(VENV)/.built
 
 $(VENV)/.built: $(VENV)/.installed $(SOURCES)
-	$(BIN)/python setup.py --quiet build_ext --inplace
+	@$(COMPILE)
 	touch $@
 
 $(VENV)/.test-installed: $(VENV)/.installed

@@ -1,6 +1,5 @@
 """What every benchmark needs: fair timing, the machine's description, JSON, a progress bar."""
 
-import json
 import math
 import platform
 import statistics
@@ -11,6 +10,8 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sparsetrain import files
 
 LARGEST_KEPT_BYTES = 32_000_000  # glibc gives back larger blocks whatever happened before
 
@@ -68,7 +69,7 @@ def machine(threads: int) -> dict[str, Any]:
 def write_json(path: Path | None, content: dict[str, Any]) -> None:
     """Write `content` to `path`; nothing without a path."""
     if path is not None:
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        files.write_json(path, content)
 
 
 def progress() -> Progress:

