@@ -330,6 +330,12 @@ def test_checkpoint_of_another_version_is_refused(saved, folder, train):
     assert_refused(result, "a checkpoint of version 1, got version 99")
 
 
+def test_a_checkpoint_without_its_settings_is_refused(tmp_path, train):
+    path = tmp_path / "foreign.pt"
+    torch.save({"sparsetrain_checkpoint": 1}, path)
+    assert_refused(train("--resume", path), "a whole checkpoint of this version")
+
+
 @pytest.mark.parametrize("kind", ["cut", "empty", "text", "state_dict", "executable"])
 def test_what_is_no_checkpoint_is_refused(saved, folder, train, kind):
     whole = saved.read_bytes()

@@ -66,9 +66,15 @@ def workload(
     """The step that the options describe. Raises ValueError with one sentence."""
     channels, size, classes = DATASETS[dataset]
     shape = _shape(input_shape) if input_shape else (channels, size, size)
-    with torch.device("meta"):
-        network = _network(model, shape, classes, dataset)
-    work = accel.workload(network, shape, batch_size, linear=linear)
+    try:
+        with torch.device("meta"):
+            network = _network(model, shape, classes, dataset)
+        work = accel.workload(network, shape, batch_size, linear=linear)
+    except RuntimeError as error:  # whatever the model says of an input that does not fit
+        raise ValueError(
+            f"sparsetrain: expected {model} to take images of "
+            f"{' x '.join(map(str, shape))}, got: {str(error).splitlines()[0]}"
+        ) from error
     x = _density("--input-density", input_density) if input_density else None
     if x is None or isinstance(x, float):
         first = work.layers[0].name
@@ -93,9 +99,12 @@ def as_numbers(step: Mapping[str, Any]) -> dict[str, Any]:
 def _shape(text: str) -> tuple[int, int, int]:
     try:
         c, h, w = (int(part) for part in text.split(","))
+        if min(c, h, w) < 1:
+            raise ValueError
     except ValueError:
         raise ValueError(
-            f"sparsetrain: expected --input-shape to be channels,height,width, got {text!r}"
+            "sparsetrain: expected --input-shape to be channels,height,width of at least 1, "
+            f"got {text!r}"
         ) from None
     return c, h, w
 
@@ -108,7 +117,10 @@ def _density(option: str, text: str) -> float | Mapping[str, float]:
             raise ValueError(
                 f"sparsetrain: expected {option} to be a number or a JSON file, got {text!r}"
             ) from None
-    content = json.loads(Path(text).read_text())
+    try:
+        content = json.loads(Path(text).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"sparsetrain: expected {text} to be JSON, got: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(
             f"sparsetrain: expected {text} to be an object of densities by layer name, got "
