@@ -58,7 +58,7 @@ class Interrupt:
 @click.option("--batch-size", type=click.IntRange(1), default=Settings.batch_size)
 @click.option("--learning-rate", type=float, default=Settings.learning_rate, help="At its peak.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=Settings.seed)
-@click.option("--threads", type=click.IntRange(1), default=Settings.threads,
+@click.option("--threads", type=click.IntRange(1, 1024), default=Settings.threads,
               help="CPU threads; results are bit-equal only for the same number.")  # fmt: skip
 @click.option("--json", "json_path", type=FILE, help="Write the results here after each epoch.")
 @click.option("--checkpoint", "save_path", type=FILE, help="Checkpoint, written after each epoch.  "
@@ -84,6 +84,10 @@ def train(
         save_path = save_path or resume or default_path(settings)
         for path in filter(None, (save_path, json_path)):
             check_writable(path)
+        if json_path and json_path.resolve() == save_path.resolve():
+            raise ValueError(
+                f"expected --json to be another file than the checkpoint, got {json_path}"
+            )
         torch.set_num_threads(settings.threads)
         data = datasets.load(settings.dataset, data_dir)
         if content is None or resume is None:

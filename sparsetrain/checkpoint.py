@@ -39,7 +39,10 @@ def load(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{where} a checkpoint, got no file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (
+        *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError),
+        *(KeyError, TypeError, AttributeError),
+    ) as error:
         raise ValueError(f"{where} a checkpoint of a run, got a damaged or foreign file") from error
     version = content.get("sparsetrain_checkpoint") if isinstance(content, dict) else None
     if version is None:
@@ -53,8 +56,13 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def settings(content: dict[str, Any]) -> Settings:
-    """The settings of the run that a checkpoint belongs to."""
-    return Settings(**content["settings"])
+    """The settings of a checkpoint's run. Raises ValueError for impossible ones."""
+    try:
+        return Settings(**content["settings"])
+    except TypeError as error:
+        raise ValueError(
+            f"sparsetrain.checkpoint.settings: expected settings of a run, got: {error}"
+        ) from error
 
 
 def restore(path: Path, content: dict[str, Any], data: Dataset) -> Trainer:
@@ -72,7 +80,7 @@ def restore(path: Path, content: dict[str, Any], data: Dataset) -> Trainer:
     trainer = Trainer(settings(content), data)
     try:
         trainer.load_state_dict(content)
-    except (RuntimeError, KeyError, TypeError) as error:
+    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         model = trainer.settings.model
         raise ValueError(f"{where} this version's {model}, got one of another network") from error
     return trainer

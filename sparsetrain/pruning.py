@@ -52,7 +52,8 @@ def target(rate: float | None, density: float | None, where: str) -> Target:
             f"got rate {rate!r} and density {density!r}"
         )
     if density is not None:
-        if _number(density, "density", "(0, 1]", where) <= 0 or not density <= 1:
+        # Below 1e-300 the factor 1 / density would not be finite.
+        if _number(density, "density", "(0, 1]", where) < 1e-300 or not density <= 1:
             raise ValueError(
                 f"sparsetrain.{where}: expected density to be in (0, 1], got {density!r}"
             )

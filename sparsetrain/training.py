@@ -62,9 +62,9 @@ class Settings:
                 f"got rate {self.rate}, density {self.density}, dense {self.dense}"
             )
         for name in ("epochs", "batch_size", "learning_rate", "threads"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < 3e38:
                 raise ValueError(
-                    f"sparsetrain.Settings: expected {name} to be positive, "
+                    f"sparsetrain.Settings: expected {name} to be positive and below 3e38, "
                     f"got {getattr(self, name)}"
                 )
 
@@ -124,11 +124,12 @@ class Trainer:
             nesterov=True,
             weight_decay=5e-4,
         )
+        total = self.steps * settings.epochs
         self.scheduler = OneCycleLR(
             self.optimizer,
             settings.learning_rate,
-            total_steps=self.steps * settings.epochs,
-            pct_start=0.25,
+            total_steps=total,
+            pct_start=0.25 if total != 4 else 0.3,  # a warm-up of just one step divides by zero
             cycle_momentum=False,
         )
         self.epoch = self.step = 0
