@@ -65,7 +65,8 @@ def _as_in_training(model: nn.Module) -> Iterator[None]:
     forward may note its tensors, which are proxies while it is traced.
     """
     before = [(module, dict(module.__dict__)) for module in model.modules()]
-    lists = [(v, list(v)) for _, attributes in before for v in attributes.values() if _is_list(v)]
+    values = [value for _, attributes in before for value in attributes.values()]
+    lists = [(value, list(value)) for value in values if type(value) is list]
     try:
         for module, _ in before:
             module.training = True
@@ -76,10 +77,6 @@ def _as_in_training(model: nn.Module) -> Iterator[None]:
             module.__dict__.update(attributes)
         for noted, items in lists:
             noted[:] = items
-
-
-def _is_list(value: object) -> bool:
-    return type(value) is list
 
 
 def _refine(conv: nn.Conv2d, decision: Decision) -> Decision:

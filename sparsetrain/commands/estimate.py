@@ -1,7 +1,5 @@
 """`python -m sparsetrain estimate MODEL`: cycles and energy of a training step."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ from rich.table import Table
 
 from sparsetrain import accel
 from sparsetrain.commands import network
-from sparsetrain.files import check_writable, write_atomically, write_json
+from sparsetrain.files import check_writable, write_csv, write_json
 
 
 @click.command()
@@ -58,11 +56,7 @@ def estimate(
         }
         write_json(json_file, content)
     if csv_file:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(csv_file, lambda file: file.write(text.getvalue().encode()))
+        write_csv(csv_file, rows)
     if plot_file:
         from sparsetrain.accel.plots import plot_step
 

@@ -1,7 +1,5 @@
 """`python -m sparsetrain explore MODEL --vary ...`: many chips, one step, a Pareto front."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ from rich.table import Table
 
 from sparsetrain import accel
 from sparsetrain.commands import network
-from sparsetrain.files import check_writable, write_atomically, write_json
+from sparsetrain.files import check_writable, write_csv, write_json
 
 
 @click.command()
@@ -52,11 +50,7 @@ def explore(
         }
         write_json(json_file, {"config": config, "points": rows})
     if csv_file:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(csv_file, lambda file: file.write(text.getvalue().encode()))
+        write_csv(csv_file, rows)
     if plot_file:
         from sparsetrain.accel.plots import plot_front
 
