@@ -1,6 +1,15 @@
 // Copies between tensors and the kernels' own order (a vector of channels a pixel): the place where
 // NCHW is transposed and 16-bit storage is converted.
 
+// Asks for the cache line at p, which may lie outside the tensor.
+static INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
+// The same for the `count` elements at p.
+template <class T>
+static INLINE void prefetch_span(const T* p, int64_t count) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t i = 0; i < count; i += kLine) prefetch(p + i);
+}
+
 // Transposed reading: lane i of m[j] becomes source[i * stride + j], i < rows, j < columns; rows
 // and columns up to kWidth, the rest 0.
 template <class T>

@@ -127,18 +127,27 @@ static void correlate_band(const CorrelatePlan& plan, const ChannelLists<Scalar>
   }
 }
 
-// Writes the finished sums of one block, [k][taps][block], to grad_weight.
+// Writes the finished sums of one block, [k][taps][block], to grad_weight; staging: R * S * block
+// scalars. A contiguous result is put together there first, so that it leaves in whole vectors.
 template <class T>
 static void finish_weights(const CorrelatePlan& plan, const Scalar* sums, int64_t k0, int64_t k1,
-                           int64_t channel, int64_t channels, Dense<T> grad_weight) {
+                           int64_t channel, int64_t channels, Dense<T> grad_weight,
+                           Scalar* staging) {
   const ConvShape& s = plan.shape;
-  for (int64_t k = k0; k < k1; ++k, sums += s.R * s.S * plan.block) {
+  const int64_t taps = s.R * s.S;
+  const int64_t bytes = s.K * s.C / s.groups * taps * static_cast<int64_t>(sizeof(T));
+  const Dense<Scalar> staged{staging, {0, taps, s.S, 1}};
+  for (int64_t k = k0; k < k1; ++k, sums += taps * plan.block) {
     const Dense<T> to{grad_weight.at(k, channel, 0, 0),
                       {0, grad_weight.stride[1], grad_weight.stride[2], grad_weight.stride[3]}};
     if (to.channels_last()) {
-      copy_pixels_out(sums, plan.block, s.S, s.R, s.S, channels, to, 0);
+      copy_pixels_out(sums, plan.block, s.S, s.R, s.S, channels, to, bytes);
     } else {
-      transpose_pixels_out(sums, plan.block, s.S, s.R, s.S, channels, to, 0);
+      transpose_pixels_out(sums, plan.block, s.S, s.R, s.S, channels, staged, 0);
+      const bool stream = may_stream(to.data, 0, bytes);
+      for (int64_t i = 0; i < channels * taps; i += Vector::kWidth) {
+        put(to.data + i, Vector::load(staging + i), lanes_left(channels * taps - i), stream);
+      }
     }
   }
 }
@@ -170,7 +179,8 @@ static void correlate(const CorrelatePlan& plan, ChannelLists<Scalar> lists, Den
     }
     for (int64_t b = 0; b < blocks; ++b) {
       finish_weights(plan, sums + b * block_sums, k0, k1, c0 + b * plan.block,
-                     std::min(plan.block, channels - b * plan.block), grad_weight);
+                     std::min(plan.block, channels - b * plan.block), grad_weight, copy);
     }
   }
+  Vector::stream_end();
 }

@@ -20,8 +20,10 @@ static void transpose_pixels_in(const T* source, int64_t channel_stride, int64_t
     const int rows = lanes_left(channels - a);
     for (int64_t p = 0; p < pixels; p += Vector::kWidth) {
       const int columns = lanes_left(pixels - p);
+      const T* block = source + a * channel_stride + p;
+      for (int i = 0; i < rows; ++i) prefetch(block + i * channel_stride + 2 * Vector::kWidth);
       Reg m[Vector::kWidth];
-      load_transposed(source + a * channel_stride + p, channel_stride, rows, columns, m);
+      load_transposed(block, channel_stride, rows, columns, m);
       unroll<Vector::kWidth>([&](auto n) INLINE_LAMBDA {
         if (n < columns) Vector::store(to + (p + n) * padded + a, m[n]);
       });
@@ -103,7 +105,7 @@ static void append_planes(const CorrelatePlan& plan, const Band& band, Dense<con
                           uint32_t* offset) {
   const bool whole_rows = band.columns == plan.shape.Q();
   const int64_t runs = whole_rows ? 1 : band.rows;  // a channel and image
-  const int64_t length = band.pixels() / band.images / runs;
+  const int64_t length = band.pixels() / band.images / runs, ahead = 2 * source.stride[1];
   uint32_t count = 0;
   for (int64_t k = 0; k < plan.shape.K; ++k) {
     start[k] = count;
@@ -112,6 +114,7 @@ static void append_planes(const CorrelatePlan& plan, const Band& band, Dense<con
       for (int64_t i = 0; i < runs; ++i, pixel += length) {
         const T* run = source.at(band.image + n, k, band.row + i, band.column);
         for (int64_t j = 0; j < length; j += Vector::kWidth) {
+          prefetch(run + j + ahead);
           count += Vector::append(Vector::load_first(run + j, lanes_left(length - j)),
                                   Vector::load_offsets(pixel + j), value + count, offset + count);
         }
@@ -137,7 +140,7 @@ struct Streams {
 template <class T>
 static void append_transposed(const Band& band, Dense<const T> source, int64_t channel,
                               int64_t channels, const uint32_t* pixel_offset, Streams& streams) {
-  const int64_t pixels = band.pixels();
+  const int64_t pixels = band.pixels(), ahead = Vector::kWidth * source.stride[3];
   int64_t n = 0, i = 0, j = 0;
   for (int64_t p = 0; p < pixels; p += Vector::kWidth) {
     const T* pixel[Vector::kWidth];
@@ -155,6 +158,7 @@ static void append_transposed(const Band& band, Dense<const T> source, int64_t c
       Reg m[Vector::kWidth];
       unroll<Vector::kWidth>([&](auto l) INLINE_LAMBDA {
         m[l] = l < valid ? Vector::load_first(pixel[l] + c, lanes) : Vector::zero();
+        if (l < valid) prefetch(pixel[l] + c + ahead);
       });
       Vector::transpose(m);
       unroll<Vector::kWidth>([&](auto l) INLINE_LAMBDA {

@@ -1,6 +1,9 @@
 // Weights in the order in which the spread loop reads them:
 // [tile][kernel row][source channel of the tile][slot][output channel of the block].
 
+// Source channels that are asked for before their turn: in grad_input they lie a whole filter apart.
+static constexpr int64_t kAhead = 6;
+
 // Offsets of the taps inside a tile, tabulated for kernels of usual sizes.
 struct TapOffsets {
   static constexpr int64_t kTable = 256;
@@ -26,28 +29,28 @@ static void pack_vector(const SpreadPlan& plan, const TapOffsets& offsets, const
   const int64_t taps = plan.shape.R * plan.shape.S, pixel = plan.shape.S * plan.block;
   const int64_t out_stride = stride[plan.forward ? 0 : 1];
   const int64_t channel_stride = stride[plan.forward ? 1 : 0];
-  const auto tap_at = [&](int64_t tap) {
-    return from + tap / plan.shape.S * stride[2] + tap % plan.shape.S * stride[3];
-  };
+  const int64_t tap_stride = stride[3];  // between rows of taps too: w is dense
   Reg m[Vector::kWidth];
   if (out_stride == 1) {
-    for (int64_t tap = 0; tap < taps; ++tap) {
-      for (int64_t a = 0; a < channels; ++a) {
-        Vector::store(to + a * pixel + offsets[tap],
-                      Vector::load_first(tap_at(tap) + a * channel_stride, lanes));
+    for (int64_t a = 0; a < channels; ++a) {
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        const T* vector = from + tap * tap_stride + a * channel_stride;
+        prefetch(vector + kAhead * channel_stride);
+        Vector::store(to + a * pixel + offsets[tap], Vector::load_first(vector, lanes));
       }
     }
   } else if (channel_stride == 1) {
     for (int64_t tap = 0; tap < taps; ++tap) {
       for (int64_t a = 0; a < channels; a += Vector::kWidth) {
         const int columns = lanes_left(channels - a);
-        load_transposed(tap_at(tap) + a, out_stride, lanes, columns, m);
+        load_transposed(from + tap * tap_stride + a, out_stride, lanes, columns, m);
         Scalar* out = to + a * pixel + offsets[tap];
         for (int n = 0; n < columns; ++n) Vector::store(out + n * pixel, m[n]);
       }
     }
   } else {
     for (int64_t a = 0; a < channels; ++a) {
+      if (!plan.forward) prefetch_span(from + (a + kAhead) * channel_stride, lanes * taps);
       for (int64_t tap = 0; tap < taps; tap += Vector::kWidth) {
         const int columns = lanes_left(taps - tap);
         load_transposed(from + a * channel_stride + tap, out_stride, lanes, columns, m);
