@@ -67,56 +67,129 @@ const Kernels<T>& current_kernels() {
   return kernels<T>(isa);
 }
 
-// Forward (source x) or grad_input (source dy) into `out`.
-template <class T>
-void spread(const ConvShape& shape, Pass pass, const at::Tensor& source, const at::Tensor& weight,
-            const T* bias, const at::Tensor& out) {
-  using S = typename Kernels<T>::Scalar;
-  const Kernels<T>& k = current_kernels<T>();
-  const SpreadPlan plan = plan_spread(shape, pass, k.vector);
-  Scratch scratch;
+// Lists of a plan in a block of scratch, and *work, what each thread has beside them.
+template <class Lists, class S, class Plan>
+Lists lists_in(Scratch& scratch, const Plan& plan, int64_t bases, int64_t* work) {
   const int64_t value = scratch.add<S>(plan.list_entries());
   const int64_t offset = scratch.add<uint32_t>(plan.list_entries());
   const int64_t start = scratch.add<uint32_t>(plan.list_starts());
-  const int64_t base = scratch.add<int64_t>(plan.list_bases());
-  const int64_t work = scratch.add_per_thread(std::max(plan.list_work_bytes(), plan.work_bytes()));
+  const int64_t base = scratch.add<int64_t>(bases);
+  *work = scratch.add_per_thread(std::max(plan.list_work_bytes(), plan.work_bytes()));
   scratch.allocate();
-  const PixelLists<S> lists{scratch.at<S>(value), scratch.at<uint32_t>(offset),
-                            scratch.at<uint32_t>(start), scratch.at<int64_t>(base)};
-  const auto from = input_view<T>(source), w = input_view<T>(weight);
-  const auto to = output_view<T>(out);
-  parallel(plan.regions(), [&](int64_t first, int64_t last) {
-    k.pixel_lists(plan, from, first, last, lists, scratch.mine(work));
-  });
-  parallel(plan.tasks(), [&](int64_t first, int64_t last) {
-    k.spread(plan, lists, w, bias, first, last, to, scratch.mine(work));
+  return {scratch.at<S>(value), scratch.at<uint32_t>(offset), scratch.at<uint32_t>(start),
+          scratch.at<int64_t>(base)};
+}
+
+// A forward (source x) or grad_input (source dy): lists of regions first, in any order and on any
+// threads, then run().
+template <class T>
+class Spread {
+  using S = typename Kernels<T>::Scalar;
+
+ public:
+  Spread(const ConvShape& shape, Pass pass, const at::Tensor& source)
+      : kernels_(current_kernels<T>()),
+        plan_(plan_spread(shape, pass, kernels_.vector)),
+        source_(input_view<T>(source)) {
+    lists_ = lists_in<PixelLists<S>, S>(scratch_, plan_, plan_.list_bases(), &work_);
+  }
+
+  int64_t regions_per_image() const { return plan_.regions_per_image(); }
+  void list_all() const {
+    parallel(plan_.regions(), [this](int64_t first, int64_t last) { list(first, last); });
+  }
+  // The lists of regions [first, last).
+  void list(int64_t first, int64_t last) const {
+    kernels_.pixel_lists(plan_, source_, first, last, lists_, scratch_.mine(work_));
+  }
+  void run(const at::Tensor& weight, const T* bias, const at::Tensor& out) const {
+    const auto w = input_view<T>(weight);
+    const auto to = output_view<T>(out);
+    parallel(plan_.tasks(), [&](int64_t first, int64_t last) {
+      kernels_.spread(plan_, lists_, w, bias, first, last, to, scratch_.mine(work_));
+    });
+  }
+
+ private:
+  const Kernels<T>& kernels_;
+  SpreadPlan plan_;
+  Dense<const T> source_;
+  Scratch scratch_;
+  int64_t work_;
+  PixelLists<S> lists_;
+};
+
+// A grad_weight: lists of bands first, then run().
+template <class T>
+class Correlate {
+  using S = typename Kernels<T>::Scalar;
+
+ public:
+  Correlate(const ConvShape& shape, const at::Tensor& source)
+      : kernels_(current_kernels<T>()),
+        plan_(plan_correlate(shape, kernels_.vector, at::get_num_threads())),
+        source_(input_view<T>(source)) {
+    lists_ = lists_in<ChannelLists<S>, S>(scratch_, plan_, plan_.bands(), &work_);
+  }
+
+  int64_t images_per_band() const { return plan_.band_images; }
+  int64_t bands_per_group() const { return plan_.row_bands() * plan_.column_bands(); }
+  void list_all() const {
+    parallel(plan_.bands(), [this](int64_t first, int64_t last) { list(first, last); });
+  }
+  // The lists of bands [first, last).
+  void list(int64_t first, int64_t last) const {
+    kernels_.channel_lists(plan_, source_, first, last, lists_, scratch_.mine(work_));
+  }
+  void run(const at::Tensor& x, const at::Tensor& out) const {
+    const auto from = input_view<T>(x);
+    const auto to = output_view<T>(out);
+    parallel(plan_.tasks(), [&](int64_t first, int64_t last) {
+      kernels_.correlate(plan_, lists_, from, first, last, to, scratch_.mine(work_));
+    });
+  }
+
+ private:
+  const Kernels<T>& kernels_;
+  CorrelatePlan plan_;
+  Dense<const T> source_;
+  Scratch scratch_;
+  int64_t work_;
+  ChannelLists<S> lists_;
+};
+
+// Both gradients' lists in one sweep over dy, the images of one band at a time: the second reads
+// from cache what the first has fetched. Too few such groups would leave threads idle.
+template <class T>
+void list_both(int64_t images, const Spread<T>& spread, const Correlate<T>& correlate) {
+  const int64_t group = correlate.images_per_band(), groups = (images + group - 1) / group;
+  if (groups < at::get_num_threads()) return spread.list_all(), correlate.list_all();
+  const int64_t regions = spread.regions_per_image(), bands = correlate.bands_per_group();
+  parallel(groups, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      spread.list(i * group * regions, std::min((i + 1) * group, images) * regions);
+      correlate.list(i * bands, (i + 1) * bands);
+    }
   });
 }
 
-// grad_weight into `out`.
+// Either gradient may be undefined or empty.
 template <class T>
-void correlate(const ConvShape& shape, const at::Tensor& dy, const at::Tensor& x,
-               const at::Tensor& out) {
-  using S = typename Kernels<T>::Scalar;
-  const Kernels<T>& k = current_kernels<T>();
-  const CorrelatePlan plan = plan_correlate(shape, k.vector, at::get_num_threads());
-  Scratch scratch;
-  const int64_t value = scratch.add<S>(plan.list_entries());
-  const int64_t offset = scratch.add<uint32_t>(plan.list_entries());
-  const int64_t start = scratch.add<uint32_t>(plan.list_starts());
-  const int64_t base = scratch.add<int64_t>(plan.bands());
-  const int64_t work = scratch.add_per_thread(std::max(plan.list_work_bytes(), plan.work_bytes()));
-  scratch.allocate();
-  const ChannelLists<S> lists{scratch.at<S>(value), scratch.at<uint32_t>(offset),
-                              scratch.at<uint32_t>(start), scratch.at<int64_t>(base)};
-  const auto from = input_view<T>(dy), dense_x = input_view<T>(x);
-  const auto to = output_view<T>(out);
-  parallel(plan.bands(), [&](int64_t first, int64_t last) {
-    k.channel_lists(plan, from, first, last, lists, scratch.mine(work));
-  });
-  parallel(plan.tasks(), [&](int64_t first, int64_t last) {
-    k.correlate(plan, lists, dense_x, first, last, to, scratch.mine(work));
-  });
+void backward(const ConvShape& s, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w,
+              const at::Tensor& dx, const at::Tensor& dw) {
+  std::optional<Spread<T>> spread;
+  std::optional<Correlate<T>> correlate;
+  if (dx.defined() && dx.numel() > 0) spread.emplace(s, Pass::kGradInput, dy);
+  if (dw.defined() && dw.numel() > 0) correlate.emplace(s, dy);
+  if (spread && correlate) {
+    list_both<T>(s.N, *spread, *correlate);
+  } else if (spread) {
+    spread->list_all();
+  } else if (correlate) {
+    correlate->list_all();
+  }
+  if (spread) spread->run(readable(w), nullptr, dx);
+  if (correlate) correlate->run(readable(x), dw);
 }
 
 }  // namespace
@@ -130,7 +203,9 @@ at::Tensor sparse_forward(const ConvShape& s, const at::Tensor& x, const at::Ten
   for_storage(source, [&](auto storage) {
     using T = decltype(storage);
     const T* data = b.defined() ? static_cast<const T*>(b.const_data_ptr()) : nullptr;
-    spread<T>(s, Pass::kForward, source, weight, data, y);
+    const Spread<T> spread(s, Pass::kForward, source);
+    spread.list_all();
+    spread.run(weight, data, y);
   });
   return y;
 }
@@ -140,21 +215,16 @@ std::pair<at::Tensor, at::Tensor> sparse_backward(const ConvShape& s, const at::
                                                   bool want_input, bool want_weight,
                                                   at::MemoryFormat format) {
   const at::Tensor dy = readable(grad_output);
-  at::Tensor dx, dw;
-  if (want_input) dx = at::empty(input.sizes(), input.options().memory_format(format));
-  if (want_weight) dw = at::empty(weight.sizes(), weight.options().memory_format(format));
+  const auto like = [&](bool wanted, const at::Tensor& t) {
+    return wanted ? at::empty(t.sizes(), t.options().memory_format(format)) : at::Tensor();
+  };
+  const at::Tensor dx = like(want_input, input), dw = like(want_weight, weight);
   if (dy.numel() == 0) {
     if (want_input) dx.zero_();
     if (want_weight) dw.zero_();
     return {dx, dw};
   }
-  for_storage(dy, [&](auto storage) {
-    using T = decltype(storage);
-    if (want_input && dx.numel() > 0) {
-      spread<T>(s, Pass::kGradInput, dy, readable(weight), nullptr, dx);
-    }
-    if (want_weight && dw.numel() > 0) correlate<T>(s, dy, readable(input), dw);
-  });
+  for_storage(dy, [&](auto storage) { backward<decltype(storage)>(s, dy, input, weight, dx, dw); });
   return {dx, dw};
 }
 
