@@ -39,6 +39,7 @@ class ConvShape:
 
 class Choice:
     backend: Backend
+    by_input: bool
     reason: str
     dense_ms: float
     sparse_ms: float
@@ -57,7 +58,11 @@ def choose(
     direction: Pass,
     dtype: DType,
     channels_last: bool,
-    density: float,
+    input_density: float,
+    grad_density: float,
     backend: Backend,
 ) -> Choice: ...
 def isa() -> str: ...
+def costs() -> dict[str, dict[str, dict[str, float]]]: ...
+def shipped_costs() -> dict[str, dict[str, dict[str, float]]]: ...
+def set_costs(table: dict[str, dict[str, dict[str, float]]]) -> None: ...

@@ -13,6 +13,7 @@ except ImportError as error:
     ) from error
 
 from sparsetrain.conversion import convert, revert, set_rate
+from sparsetrain.costs import costs, set_costs
 from sparsetrain.inspection import describe, stats
 from sparsetrain.nn import SparseConv2d
 from sparsetrain.ops import conv2d, explain, prune
@@ -24,12 +25,14 @@ __all__ = [
     "SparseConv2d",
     "conv2d",
     "convert",
+    "costs",
     "describe",
     "explain",
     "load_pruning_state",
     "prune",
     "pruning_state",
     "revert",
+    "set_costs",
     "set_rate",
     "stats",
 ]

@@ -7,6 +7,7 @@ import click
 from sparsetrain.commands.disasm import disasm
 from sparsetrain.commands.estimate import estimate
 from sparsetrain.commands.explore import explore
+from sparsetrain.commands.tune import tune
 
 
 class Commands(click.Group):
@@ -29,6 +30,7 @@ def main() -> None:
 main.add_command(estimate)
 main.add_command(disasm)
 main.add_command(explore)
+main.add_command(tune)
 
 if __name__ == "__main__":
     main()

@@ -249,7 +249,8 @@ def explain(
         dtype: of the operands.
         memory_format: of the input.
         input_density: nonzeros / elements of the input, which the forward skips by.
-        grad_density: nonzeros / elements of the output's gradient, which both gradients skip by.
+        grad_density: nonzeros / elements of the output's gradient, which grad_input skips by;
+            grad_weight skips by whichever of both saves more.
     """
     _check_backend("explain", backend)
     for name, density in (("input_density", input_density), ("grad_density", grad_density)):
@@ -274,19 +275,20 @@ def explain(
     size = (n, c, height + behind[0], width + behind[1])
     geometry = _C.ConvShape(*size, k, r, s, *steps, *sides, *reach, groups)
 
-    def choice(name: str, density: float) -> PassChoice:
+    def choice(name: str) -> PassChoice:
         chosen = _C.choose(
             geometry,
             getattr(_C.Pass, name),
             getattr(_C.DType, str(dtype).removeprefix("torch.")),
             memory_format == torch.channels_last,
-            density,
+            input_density,
+            grad_density,
             getattr(_C.Backend, backend),
         )
         return PassChoice(chosen.backend.name, chosen.reason, chosen.dense_ms, chosen.sparse_ms)
 
     return Explanation(
-        choice("forward", input_density),
-        choice("grad_input", grad_density),
-        choice("grad_weight", grad_density),
+        choice("forward"),
+        choice("grad_input"),
+        choice("grad_weight"),
     )

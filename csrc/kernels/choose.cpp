@@ -20,9 +20,8 @@ constexpr double kMargin = 0.85;
 
 int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
-void count_spread(const Call& call, VectorShape vector, Work& work) {
-  const ConvShape& s = call.shape;
-  const SpreadPlan plan = plan_spread(s, call.pass, vector);
+void count_spread(const ConvShape& s, Pass pass, double density, VectorShape vector, Work& work) {
+  const SpreadPlan plan = plan_spread(s, pass, vector);
   // Every output row meets R / stride source rows in grad_input, R in the forward.
   double row_pairs = product({s.N, s.R, plan.out_height});
   if (!plan.forward) row_pairs /= static_cast<double>(s.stride_h);
@@ -36,25 +35,41 @@ void count_spread(const Call& call, VectorShape vector, Work& work) {
   const double lists = row_pairs * pixels * static_cast<double>(plan.tiles) * blocks;
   work.visits = lists * static_cast<double>(plan.registers);
   work.vectors =
-      row_pairs * slots * blocks * call.density * product({plan.registers, plan.source_channels});
+      row_pairs * slots * blocks * density * product({plan.registers, plan.source_channels});
   work.copies = product({s.N, plan.groups * plan.out_channels, plan.out_height, plan.out_width}) +
                 product({s.K, s.C / s.groups, s.R, s.S});
 }
 
-void count_correlate(const Call& call, VectorShape vector, Work& work) {
-  const ConvShape& s = call.shape;
+void count_correlate(const ConvShape& s, double density, VectorShape vector, Work& work) {
   const CorrelatePlan plan = plan_correlate(s, vector, 1);
   const double blocks = product({s.groups, plan.blocks});
   const double taps = product({s.R, s.S, plan.registers});
   work.visits = product({plan.bands(), plan.channels_out}) * blocks * taps;
-  work.vectors = call.density * product({s.N, plan.channels_out, s.P(), s.Q()}) * blocks * taps;
+  work.vectors = density * product({s.N, plan.channels_out, s.P(), s.Q()}) * blocks * taps;
   work.copies = product({plan.bands(), plan.splits, plan.copy_pixels(), plan.block}) * blocks +
                 product({s.K, s.C / s.groups, s.R, s.S});
 }
 
 }  // namespace
 
-Work work_of(const Call& call, VectorShape vector) {
+bool has_exchanged_roles(const ConvShape& s) {
+  return s.groups == 1 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 &&
+         s.dilation_w == 1 && s.pad_h < s.R && s.pad_w < s.S;
+}
+
+ConvShape exchanged_roles(const ConvShape& s) {
+  return {.N = s.N,
+          .C = s.K,
+          .H = s.P(),
+          .W = s.Q(),
+          .K = s.C,
+          .R = s.R,
+          .S = s.S,
+          .pad_h = s.R - 1 - s.pad_h,
+          .pad_w = s.S - 1 - s.pad_w};
+}
+
+Work work_of(const Call& call, VectorShape vector, bool by_input) {
   const ConvShape& s = call.shape;
   const double inputs = product({s.N, s.C, s.H, s.W}), outputs = product({s.N, s.K, s.P(), s.Q()});
   Work work{};
@@ -65,39 +80,58 @@ Work work_of(const Call& call, VectorShape vector) {
   work.dense_macs = product({s.N, s.P(), s.Q(), s.R, s.S, s.groups}) *
                     product({round_up(across, vector.width), along});
   work.dense_elements = inputs + outputs + product({s.K, c, s.R, s.S});
-  work.lists = call.pass == Pass::kForward ? inputs : outputs;
-  if (call.pass == Pass::kGradWeight) {
-    count_correlate(call, vector, work);
+  work.lists = call.pass == Pass::kForward || by_input ? inputs : outputs;
+  if (call.pass == Pass::kForward) {
+    count_spread(s, call.pass, call.input_density, vector, work);
+  } else if (call.pass == Pass::kGradInput) {
+    count_spread(s, call.pass, call.grad_density, vector, work);
+  } else if (by_input) {
+    count_correlate(exchanged_roles(s), call.input_density, vector, work);
   } else {
-    count_spread(call, vector, work);
+    count_correlate(s, call.grad_density, vector, work);
   }
   return work;
 }
 
-Choice choose(const Call& call, Backend wanted, const Costs& costs) {
+Choice choose(const Call& call, Backend wanted, const CostTable& table) {
   const ConvShape& s = call.shape;
   if (s.N * s.K * s.P() * s.Q() == 0 || s.C == 0) {
-    return {wanted == Backend::kSparse ? wanted : Backend::kDense, "empty", 0, 0};
+    return {wanted == Backend::kSparse ? wanted : Backend::kDense, false, "empty", 0, 0};
   }
-  const Work w = work_of(call, costs.vector);
-  const PassCosts& cost = costs.of(call.pass);
-  const double dense_ns =
-      cost.dense_mac_ns * w.dense_macs + cost.dense_element_ns * w.dense_elements;
-  const double sparse_ns = cost.vector_ns * w.vectors + cost.visit_ns * w.visits +
-                           cost.list_ns * w.lists + cost.copy_ns * w.copies + kCallNs;
-  const double dense_ms = dense_ns * 1e-6, sparse_ms = sparse_ns * 1e-6;
-  if (wanted != Backend::kAuto) return {wanted, "asked for", dense_ms, sparse_ms};
-  const auto dense = [&](const char* reason) {
-    return Choice{Backend::kDense, reason, dense_ms, sparse_ms};
+  const Costs* own = table.of(call.dtype);
+  const Costs& costs = own ? *own : table.float32;
+  const PassCosts& cost = costs.pass[static_cast<int>(call.pass)];
+  const auto sparse_ms = [&](const Work& w) {
+    return 1e-6 * (cost.vector_ns * w.vectors + cost.visit_ns * w.visits + cost.list_ns * w.lists +
+                   cost.copy_ns * w.copies + kCallNs);
   };
-  if (call.dtype != DType::kFloat32) return dense("only float32 has sparse costs");
-  if (s.groups > 1) return dense("groups run dense");
-  if (s.dilation_h > 1 || s.dilation_w > 1) return dense("dilated kernels run dense");
-  if (std::min(s.C, s.K) < costs.vector.width) return dense("fewer channels than a vector holds");
-  if (sparse_ms < kMargin * dense_ms) {
-    return {Backend::kSparse, "few nonzeros", dense_ms, sparse_ms};
+  const Work work = work_of(call, costs.vector, false);
+  Choice choice{Backend::kDense, false, "", 0, sparse_ms(work)};
+  choice.dense_ms =
+      1e-6 * (cost.dense_mac_ns * work.dense_macs + cost.dense_element_ns * work.dense_elements);
+  if (call.pass == Pass::kGradWeight && has_exchanged_roles(s)) {
+    const double by_input_ms = sparse_ms(work_of(call, costs.vector, true));
+    choice.by_input = by_input_ms < choice.sparse_ms;
+    choice.sparse_ms = std::min(choice.sparse_ms, by_input_ms);
   }
-  return dense("dense is predicted to be as fast");
+  const auto answer = [&](Backend backend, const char* reason) {
+    choice.backend = backend;
+    choice.reason = reason;
+    return choice;
+  };
+  if (wanted != Backend::kAuto) return answer(wanted, "asked for");
+  if (!own) return answer(Backend::kDense, "float64 runs dense");
+  if (s.groups > 1) return answer(Backend::kDense, "groups run dense");
+  if (s.dilation_h > 1 || s.dilation_w > 1) {
+    return answer(Backend::kDense, "dilated kernels run dense");
+  }
+  if (std::min(s.C, s.K) < costs.vector.width) {
+    return answer(Backend::kDense, "fewer channels than a vector holds");
+  }
+  if (choice.sparse_ms < kMargin * choice.dense_ms) {
+    return answer(Backend::kSparse, choice.by_input ? "few nonzeros in x" : "few nonzeros");
+  }
+  return answer(Backend::kDense, "dense is predicted to be as fast");
 }
 
 }  // namespace sparsetrain

@@ -10,14 +10,14 @@ namespace sparsetrain {
 enum class Backend { kAuto, kSparse, kDense };
 enum class DType { kFloat64, kFloat32, kBFloat16, kFloat16 };
 
-// One convolution pass to be run. density: nonzeros / elements of the operand whose zeros the pass
-// skips (x in the forward, dy in the gradients), in [0,1].
+// One convolution pass to be run. Densities: nonzeros / elements of x and of dy, in [0,1]. The
+// forward skips zeros of x, grad_input those of dy, grad_weight those of either.
 struct Call {
   ConvShape shape;
   Pass pass;
   DType dtype;
   bool channels_last;
-  double density;
+  double input_density, grad_density;
 };
 
 // Counts of what a pass does, each with one cost.
@@ -37,27 +37,42 @@ struct PassCosts {
 };
 struct Costs {
   VectorShape vector;
-  PassCosts forward, grad_input, grad_weight;
+  PassCosts pass[3];  // in the order of Pass
+};
+// The read-only table behind `auto`: one for each storage that has sparse costs.
+struct CostTable {
+  Costs float32, bfloat16, float16;
 
-  const PassCosts& of(Pass pass) const {
-    if (pass == Pass::kForward) return forward;
-    return pass == Pass::kGradInput ? grad_input : grad_weight;
+  const Costs* of(DType dtype) const {
+    if (dtype == DType::kFloat32) return &float32;
+    if (dtype == DType::kBFloat16) return &bfloat16;
+    return dtype == DType::kFloat16 ? &float16 : nullptr;
   }
 };
 
 struct Choice {
   Backend backend;  // kSparse or kDense
+  bool by_input;    // sparse grad_weight: the zeros of x are skipped, not those of dy
   const char* reason;
   double dense_ms, sparse_ms;  // predicted, one thread
 };
 
-Work work_of(const Call& call, VectorShape vector);
+Work work_of(const Call& call, VectorShape vector, bool by_input);
 
-// The costs that ship for an instruction set.
-const Costs& default_costs(Isa isa);
+// The costs that ship for an instruction set, and those in force: the former for current_isa(),
+// until set_costs() replaces the whole table.
+const CostTable& default_costs(Isa isa);
+const CostTable& costs();
+void set_costs(const CostTable& table);
+
+// grad_weight with the roles of x and dy exchanged: a convolution of dy whose output gradient is x.
+// Its weight gradient [C,K,R,S] is the one sought with taps reversed. Only where every nonzero of x
+// meets all taps at neighbouring pixels of dy: stride 1, no dilation, no groups.
+bool has_exchanged_roles(const ConvShape& shape);
+ConvShape exchanged_roles(const ConvShape& shape);
 
 // Ordered: a forced backend; shapes the sparse kernels are not made for; sparse where it is
 // predicted to be clearly faster; dense accepts the rest.
-Choice choose(const Call& call, Backend wanted, const Costs& costs);
+Choice choose(const Call& call, Backend wanted, const CostTable& table);
 
 }  // namespace sparsetrain

@@ -152,6 +152,28 @@ static void finish_weights(const CorrelatePlan& plan, const Scalar* sums, int64_
   }
 }
 
+// The same for exchanged roles: grad_weight [channel][k] with its taps reversed. A channels_last
+// result takes kWidth lists a tap at once: its vectors run along k.
+template <class T>
+static void finish_exchanged(const CorrelatePlan& plan, const Scalar* sums, int64_t k0, int64_t k1,
+                             int64_t channel, int64_t channels, Dense<T> grad_weight) {
+  const ConvShape& s = plan.shape;
+  const int64_t taps = s.R * s.S, filter = taps * plan.block;
+  const int64_t across = grad_weight.stride[0], along = grad_weight.stride[1];
+  if (grad_weight.channels_last()) {
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      const int64_t row = (taps - 1 - tap) / s.S, column = (taps - 1 - tap) % s.S;
+      const Dense<T> to{grad_weight.at(channel, k0, row, column), {0, across, 0, along}};
+      transpose_pixels_out(sums + tap * plan.block, filter, 0, 1, k1 - k0, channels, to, 0);
+    }
+    return;
+  }
+  for (int64_t k = k0; k < k1; ++k, sums += filter) {
+    const Dense<T> to{grad_weight.at(channel, k, 0, 0), {0, across, s.S, 1}};
+    transpose_pixels_out(sums + filter - plan.block, -plan.block, s.S, s.R, s.S, channels, to, 0);
+  }
+}
+
 template <class T>
 static void correlate(const CorrelatePlan& plan, ChannelLists<Scalar> lists, Dense<const T> x,
                       int64_t first, int64_t last, Dense<T> grad_weight, void* work) {
@@ -178,8 +200,13 @@ static void correlate(const CorrelatePlan& plan, ChannelLists<Scalar> lists, Den
       }
     }
     for (int64_t b = 0; b < blocks; ++b) {
-      finish_weights(plan, sums + b * block_sums, k0, k1, c0 + b * plan.block,
-                     std::min(plan.block, channels - b * plan.block), grad_weight, copy);
+      const int64_t channel = c0 + b * plan.block;
+      const int64_t valid = std::min(plan.block, channels - b * plan.block);
+      if (plan.exchanged) {
+        finish_exchanged(plan, sums + b * block_sums, k0, k1, channel, valid, grad_weight);
+      } else {
+        finish_weights(plan, sums + b * block_sums, k0, k1, channel, valid, grad_weight, copy);
+      }
     }
   }
   Vector::stream_end();

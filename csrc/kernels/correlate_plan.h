@@ -32,6 +32,8 @@ struct CorrelatePlan {
   int64_t splits;                                // ranges of output channels a group
   int64_t band_images, band_rows, band_columns;  // largest band
   VectorShape vector;
+  bool exchanged =
+      false;  // shape is exchanged_roles(): the result is wanted as [C,K,R,S], reversed
 
   int64_t tasks() const { return shape.groups * sets * splits; }
   int64_t row_bands() const { return (shape.P() + band_rows - 1) / band_rows; }

@@ -1,32 +1,53 @@
-// The read-only cost table: one row per instruction set. Fitted (non-negative least squares of
-// relative errors, one thread of a Zen 4 at 3.7 GHz) to 16 shapes that no benchmark contains: 1x1,
-// 3x3 and 5x5, strides 1 and 2, 32 to 384 channels, densities .05 to .7, both formats, oneDNN held
-// to the same instruction set. What decides is the ratio of sparse to dense costs; it travels
+// The read-only cost table that ships: one row per instruction set, fitted by `python -m
+// sparsetrain tune` (one thread of a Zen 4 at 3.7 GHz, oneDNN held to the same instruction set) to
+// shapes that no benchmark contains. What decides is the ratio of sparse to dense costs; it travels
 // better than either.
+#include <atomic>
+
 #include "choose.h"
 
 namespace sparsetrain {
 namespace {
 
-//                    dense: mac     element  sparse: vector  visit  list  copy
+//                dense: mac     element  sparse: vector  visit  list  copy
 constexpr Costs kScalar{{4, 16, 4},
-                        {0.0454, 0.00, 0.254, 2.04, 0.00, 0.98},
-                        {0.0505, 0.00, 0.272, 5.19, 2.11, 0.33},
-                        {0.0517, 0.00, 0.726, 5.42, 0.48, 2.17}};
+                        {{0.0454, 0.00, 0.254, 2.04, 0.00, 0.98},
+                         {0.0505, 0.00, 0.272, 5.19, 2.11, 0.33},
+                         {0.0517, 0.00, 0.726, 5.42, 0.48, 2.17}}};
 constexpr Costs kAvx2{{8, 16, 4},
-                      {0.0186, 0.40, 0.197, 0.66, 0.68, 1.05},
-                      {0.0185, 0.63, 0.192, 0.08, 0.99, 1.35},
-                      {0.0245, 0.12, 0.219, 3.68, 0.82, 0.29}};
+                      {{0.0178, 0.37, 0.203, 0.00, 0.41, 0.94},
+                       {0.0184, 0.24, 0.200, 0.00, 0.91, 0.76},
+                       {0.0247, 0.04, 0.227, 1.01, 0.47, 0.31}}};
 constexpr Costs kAvx512{{16, 32, 4},
-                        {0.0167, 0.47, 0.362, 1.58, 0.373, 0.298},
-                        {0.0175, 0.36, 0.371, 1.98, 0.444, 0.128},
-                        {0.0207, 0.16, 0.392, 0.71, 0.545, 0.158}};
+                        {{0.0167, 0.28, 0.357, 1.61, 0.24, 0.22},
+                         {0.0168, 0.33, 0.353, 0.45, 0.43, 0.36},
+                         {0.0196, 0.06, 0.368, 0.67, 0.26, 0.20}}};
+constexpr Costs kAvx512BFloat16{{16, 32, 4},
+                                {{0.0086, 0.09, 0.355, 0.86, 0.21, 0.33},
+                                 {0.0089, 0.07, 0.351, 1.31, 0.28, 0.21},
+                                 {0.0105, 0.08, 0.362, 0.88, 0.22, 0.18}}};
+
+// Dense 16-bit convolutions are fast or emulated by turns, and these tables say nothing of the
+// processor: they assume that it has bfloat16 and float16 beside AVX-512, and converts at no cost
+// beside AVX2. Where it does not, `auto` runs dense too often until `tune` has been run.
+constexpr CostTable kTables[] = {{kScalar, kScalar, kScalar},
+                                 {kAvx2, kAvx2, kAvx2},
+                                 {kAvx512, kAvx512BFloat16, kAvx512BFloat16}};
+
+std::atomic<const CostTable*> in_force{nullptr};
 
 }  // namespace
 
-const Costs& default_costs(Isa isa) {
-  if (isa == Isa::kAvx512) return kAvx512;
-  return isa == Isa::kAvx2 ? kAvx2 : kScalar;
+const CostTable& default_costs(Isa isa) { return kTables[static_cast<int>(isa)]; }
+
+const CostTable& costs() {
+  const CostTable* table = in_force.load(std::memory_order_acquire);
+  return table ? *table : default_costs(current_isa(nullptr));
+}
+
+// The table before is kept: a call on another thread may be reading it.
+void set_costs(const CostTable& table) {
+  in_force.store(new CostTable(table), std::memory_order_release);
 }
 
 }  // namespace sparsetrain

@@ -1,7 +1,8 @@
 // Weights in the order in which the spread loop reads them:
 // [tile][kernel row][source channel of the tile][slot][output channel of the block].
 
-// Source channels that are asked for before their turn: in grad_input they lie a whole filter apart.
+// Source channels that are asked for before their turn: in grad_input they lie a whole filter
+// apart.
 static constexpr int64_t kAhead = 6;
 
 // Offsets of the taps inside a tile, tabulated for kernels of usual sizes.

@@ -1,8 +1,11 @@
 // Module sparsetrain._C: loading it registers the operators; what is not a tensor crosses here.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdlib>
+#include <map>
 #include <string>
+#include <utility>
 
 #include "../kernels/choose.h"
 
@@ -12,8 +15,47 @@ void bind_accel(py::module_& m);  // bindings_accel.cpp
 
 namespace {
 
+using namespace sparsetrain;
+
+constexpr std::pair<const char*, Costs CostTable::*> kStorages[] = {
+    {"float32", &CostTable::float32},
+    {"bfloat16", &CostTable::bfloat16},
+    {"float16", &CostTable::float16}};
+constexpr const char* kPasses[] = {"forward", "grad_input", "grad_weight"};  // in the order of Pass
+constexpr std::pair<const char*, double PassCosts::*> kUnits[] = {
+    {"dense_mac_ns", &PassCosts::dense_mac_ns}, {"dense_element_ns", &PassCosts::dense_element_ns},
+    {"vector_ns", &PassCosts::vector_ns},       {"visit_ns", &PassCosts::visit_ns},
+    {"list_ns", &PassCosts::list_ns},           {"copy_ns", &PassCosts::copy_ns}};
+
+// The cost table as {storage: {pass: {unit: nanoseconds}}}.
+using CostDict = std::map<std::string, std::map<std::string, std::map<std::string, double>>>;
+
+CostDict cost_dict(const CostTable& table) {
+  CostDict dict;
+  for (const auto& [storage, member] : kStorages) {
+    for (int pass = 0; pass < 3; ++pass) {
+      for (const auto& [unit, ns] : kUnits) {
+        dict[storage][kPasses[pass]][unit] = (table.*member).pass[pass].*ns;
+      }
+    }
+  }
+  return dict;
+}
+
+// Python has checked that nothing is missing.
+void set_cost_dict(const CostDict& dict) {
+  CostTable table = default_costs(current_isa(nullptr));
+  for (const auto& [storage, member] : kStorages) {
+    for (int pass = 0; pass < 3; ++pass) {
+      for (const auto& [unit, ns] : kUnits) {
+        (table.*member).pass[pass].*ns = dict.at(storage).at(kPasses[pass]).at(unit);
+      }
+    }
+  }
+  set_costs(table);
+}
+
 void bind_choose(py::module_& m) {
-  using namespace sparsetrain;
   py::enum_<Pass>(m, "Pass")
       .value("forward", Pass::kForward)
       .value("grad_input", Pass::kGradInput)
@@ -42,6 +84,7 @@ void bind_choose(py::module_& m) {
       .def_property_readonly("Q", &ConvShape::Q);
   py::class_<Choice>(m, "Choice")
       .def_readonly("backend", &Choice::backend)
+      .def_readonly("by_input", &Choice::by_input)
       .def_readonly("reason", &Choice::reason)
       .def_readonly("dense_ms", &Choice::dense_ms)
       .def_readonly("sparse_ms", &Choice::sparse_ms);
@@ -53,14 +96,17 @@ void bind_choose(py::module_& m) {
       .def_readonly("lists", &Work::lists)
       .def_readonly("copies", &Work::copies);
   m.def("work", [](const ConvShape& shape, Pass pass, double density) {
-    return work_of({shape, pass, DType::kFloat32, false, density},
-                   kernels<float>(current_isa(nullptr)).vector);
+    return work_of({shape, pass, DType::kFloat32, false, density, density}, costs().float32.vector,
+                   false);
   });
   m.def("choose", [](const ConvShape& shape, Pass pass, DType dtype, bool channels_last,
-                     double density, Backend backend) {
-    return choose({shape, pass, dtype, channels_last, density}, backend,
-                  default_costs(current_isa(nullptr)));
+                     double input_density, double grad_density, Backend backend) {
+    return choose({shape, pass, dtype, channels_last, input_density, grad_density}, backend,
+                  costs());
   });
+  m.def("costs", [] { return cost_dict(costs()); });
+  m.def("shipped_costs", [] { return cost_dict(default_costs(current_isa(nullptr))); });
+  m.def("set_costs", set_cost_dict);
 }
 
 }  // namespace

@@ -52,34 +52,57 @@ DType dtype_of(const at::Tensor& t) {
 
 // Share of nonzeros in up to 128 runs of 64 elements, evenly spread over the tensor's storage:
 // cheap, and the same for the same tensor.
-double estimate_density(const at::Tensor& t) {
+template <class T>
+double sampled_density(const T* data, int64_t n) {
   constexpr int64_t kRuns = 128, kRun = 64;
-  const at::Tensor dense = dense_storage(t);
-  const int64_t n = dense.numel();
-  if (n == 0) return 0;
-  const auto* data = dense.const_data_ptr<float>();
   // Odd, so that the runs do not fall on the same channels or columns of every image.
   const int64_t step = std::max<int64_t>(n / kRuns, kRun) | 1;
   int64_t seen = 0, nonzeros = 0;
   for (int64_t begin = 0; begin < n; begin += step) {
     const int64_t end = std::min(begin + kRun, n);
-    for (int64_t i = begin; i < end; ++i) nonzeros += data[i] != 0;
+    for (int64_t i = begin; i < end; ++i) nonzeros += Storage<T>::load(data[i]) != 0;
     seen += end - begin;
   }
-  return static_cast<double>(nonzeros) / static_cast<double>(seen);
+  return seen ? static_cast<double>(nonzeros) / static_cast<double>(seen) : 0;
 }
 
-// The density that `auto` decides by; nothing is read where it decides without.
-double density_for(const at::Tensor& operand, Backend wanted) {
-  const bool needed = wanted == Backend::kAuto && dtype_of(operand) == DType::kFloat32;
-  return needed ? estimate_density(operand) : 1;
+double estimate_density(const at::Tensor& t) {
+  const at::Tensor dense = dense_storage(t);
+  double density = 0;
+  for_storage(dense, [&](auto storage, auto) {
+    using T = decltype(storage);
+    density = sampled_density(static_cast<const T*>(dense.const_data_ptr()), dense.numel());
+  });
+  return density;
 }
 
-bool run_sparse(const Geometry& g, Pass pass, const at::Tensor& operand, double density,
-                Backend wanted) {
-  const bool channels_last = operand.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
-  const Call call{g.shape, pass, dtype_of(operand), channels_last, density};
-  return choose(call, wanted, default_costs(current_isa(nullptr))).backend == Backend::kSparse;
+// The density of a tensor, estimated when first asked for.
+class Density {
+ public:
+  explicit Density(const at::Tensor& t) : tensor_(t) {}
+  double operator()() {
+    if (!known_) known_ = estimate_density(tensor_);
+    return *known_;
+  }
+
+ private:
+  const at::Tensor& tensor_;
+  std::optional<double> known_;
+};
+
+// What to run. Operands are sampled only where their zeros could decide: not where a pass would be
+// dense without a single nonzero, nor where it is sparse with the zeros of one operand only.
+Choice decide(const Geometry& g, Pass pass, const at::Tensor& input, Backend wanted,
+              Density& input_density, Density& grad_density) {
+  const bool channels_last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
+  Call call{g.shape, pass, dtype_of(input), channels_last, 0, 0};
+  const Choice best = choose(call, wanted, costs());
+  const bool either = pass == Pass::kGradWeight && has_exchanged_roles(g.shape);
+  if (wanted == Backend::kDense || (wanted == Backend::kSparse && !either)) return best;
+  if (best.backend == Backend::kDense) return best;
+  call.input_density = pass == Pass::kForward || either ? input_density() : 1;
+  call.grad_density = pass == Pass::kForward ? 1 : grad_density();
+  return choose(call, wanted, costs());
 }
 
 // What ATen's CPU convolutions can be given. torch 2.15 returns wrong gradients, or writes out of
@@ -107,7 +130,9 @@ at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
   const auto format = output_format(input, weight);
   at::Tensor x = batch(input), w = weight, y;
   const Geometry g = geometry(x, w, stride, padding, dilation, groups);
-  if (run_sparse(g, Pass::kForward, x, density_for(x, wanted), wanted)) {
+  Density x_density(x), no_density(x);
+  const Choice choice = decide(g, Pass::kForward, x, wanted, x_density, no_density);
+  if (choice.backend == Backend::kSparse) {
     y = sparse_forward(g.shape, x, w, bias, format);
   } else {
     if (aten_needs_contiguous(g, input)) x = x.contiguous(), w = w.contiguous();
@@ -131,18 +156,23 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
   const auto format = output_format(input, weight);
   at::Tensor dy = batch(grad_output), x = batch(input), w = weight;
   const Geometry g = geometry(x, w, stride, padding, dilation, groups);
-  const double density = density_for(dy, wanted);
-  const bool sparse_input = output_mask[0] && run_sparse(g, Pass::kGradInput, dy, density, wanted);
-  const bool sparse_weight =
-      output_mask[1] && run_sparse(g, Pass::kGradWeight, dy, density, wanted);
-  at::Tensor dx, dw, db;
-  if (sparse_input || sparse_weight) {
-    std::tie(dx, dw) = sparse_backward(g.shape, dy, x, w, sparse_input, sparse_weight, format);
+  Density x_density(x), dy_density(dy);
+  const auto decided = [&](Pass pass) { return decide(g, pass, x, wanted, x_density, dy_density); };
+  Wanted sparse{};
+  sparse.input = output_mask[0] && decided(Pass::kGradInput).backend == Backend::kSparse;
+  if (output_mask[1]) {
+    const Choice choice = decided(Pass::kGradWeight);
+    sparse.weight = choice.backend == Backend::kSparse;
+    sparse.by_input = choice.by_input;
   }
-  const bool dense_input = output_mask[0] && !sparse_input;
-  const bool dense_weight = output_mask[1] && !sparse_weight;
+  at::Tensor dx, dw, db;
+  if (sparse.input || sparse.weight) {
+    std::tie(dx, dw) = sparse_backward(g.shape, dy, x, w, sparse, format);
+  }
+  const bool dense_input = output_mask[0] && !sparse.input;
+  const bool dense_weight = output_mask[1] && !sparse.weight;
   // ATen's own sum where ATen runs, so that backend "dense" is torch's convolution to the last bit.
-  const bool dense_bias = output_mask[2] && !sparse_input && !sparse_weight;
+  const bool dense_bias = output_mask[2] && !sparse.input && !sparse.weight;
   if (dense_input || dense_weight || dense_bias) {
     if (aten_needs_contiguous(g, input)) {
       dy = dy.contiguous(), x = x.contiguous(), w = w.contiguous();

@@ -17,21 +17,6 @@ namespace {
 
 constexpr int64_t kGrainChunks = 16;  // 32,768 elements: about 20 us of work a range
 
-// Calls f(T{}, C{}) with T the kernels' name for the tensor's storage type, C that of c10.
-template <class F>
-auto for_storage(at::ScalarType type, F f) {
-  switch (type) {
-    case at::kDouble:
-      return f(double{}, double{});
-    case at::kBFloat16:
-      return f(BFloat16{}, c10::BFloat16{});
-    case at::kHalf:
-      return f(Half{}, c10::Half{});
-    default:
-      return f(float{}, float{});
-  }
-}
-
 // Prunes dense grad into out, or only measures it when out is undefined. The threshold is rounded
 // to the storage type first, so that +-threshold is exact and the result unbiased; one that is not
 // finite or not positive counts as 0.
@@ -39,7 +24,7 @@ PruneStats run(const at::Tensor& grad, const at::Tensor& out, double threshold, 
                uint64_t offset) {
   const int64_t elements = grad.numel(), chunks = prune_chunks(elements);
   std::vector<PruneStats> stats(chunks);
-  for_storage(grad.scalar_type(), [&](auto storage, auto c10_type) {
+  for_storage(grad, [&](auto storage, auto c10_type) {
     using T = decltype(storage);
     auto rounded = static_cast<decltype(c10_type)>(threshold);
     if (!(std::isfinite(static_cast<double>(rounded)) && static_cast<double>(rounded) > 0)) {

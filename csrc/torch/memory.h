@@ -4,9 +4,25 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
 
+#include "../kernels/storage.h"
 #include "state.h"
 
 namespace sparsetrain {
+
+// Calls f(T{}, C{}) with T the kernels' name for t's storage type, C that of c10.
+template <class F>
+void for_storage(const at::Tensor& t, const F& f) {
+  switch (t.scalar_type()) {
+    case at::kDouble:
+      return f(double{}, double{});
+    case at::kBFloat16:
+      return f(BFloat16{}, c10::BFloat16{});
+    case at::kHalf:
+      return f(Half{}, c10::Half{});
+    default:
+      return f(float{}, float{});
+  }
+}
 
 // torch's rule for convolutions: channels_last when either operand is; unbatched input has none.
 inline at::MemoryFormat output_format(const at::Tensor& input, const at::Tensor& weight) {

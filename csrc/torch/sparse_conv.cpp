@@ -10,7 +10,9 @@
 #include <ATen/ops/empty.h>
 
 #include "../kernels/api.h"
+#include "../kernels/choose.h"
 #include "checks.h"
+#include "memory.h"
 #include "scratch.h"
 
 namespace sparsetrain {
@@ -41,21 +43,6 @@ Dense<T> output_view(const at::Tensor& t) {
 template <class F>
 void parallel(int64_t tasks, const F& f) {
   at::parallel_for(0, tasks, 1, f);
-}
-
-// Calls f with a value of the kernels' storage type of t.
-template <class F>
-void for_storage(const at::Tensor& t, const F& f) {
-  switch (t.scalar_type()) {
-    case at::kDouble:
-      return f(double{});
-    case at::kBFloat16:
-      return f(BFloat16{});
-    case at::kHalf:
-      return f(Half{});
-    default:
-      return f(float{});
-  }
 }
 
 template <class T>
@@ -119,16 +106,18 @@ class Spread {
   PixelLists<S> lists_;
 };
 
-// A grad_weight: lists of bands first, then run().
+// A grad_weight: lists of bands of dy, or of x if `exchanged`, first; then run() on the other one.
 template <class T>
 class Correlate {
   using S = typename Kernels<T>::Scalar;
 
  public:
-  Correlate(const ConvShape& shape, const at::Tensor& source)
+  Correlate(const ConvShape& shape, const at::Tensor& source, bool exchanged)
       : kernels_(current_kernels<T>()),
-        plan_(plan_correlate(shape, kernels_.vector, at::get_num_threads())),
+        plan_(plan_correlate(exchanged ? exchanged_roles(shape) : shape, kernels_.vector,
+                             at::get_num_threads())),
         source_(input_view<T>(source)) {
+    plan_.exchanged = exchanged;
     lists_ = lists_in<ChannelLists<S>, S>(scratch_, plan_, plan_.bands(), &work_);
   }
 
@@ -141,8 +130,8 @@ class Correlate {
   void list(int64_t first, int64_t last) const {
     kernels_.channel_lists(plan_, source_, first, last, lists_, scratch_.mine(work_));
   }
-  void run(const at::Tensor& x, const at::Tensor& out) const {
-    const auto from = input_view<T>(x);
+  void run(const at::Tensor& dense, const at::Tensor& out) const {
+    const auto from = input_view<T>(dense);
     const auto to = output_view<T>(out);
     parallel(plan_.tasks(), [&](int64_t first, int64_t last) {
       kernels_.correlate(plan_, lists_, from, first, last, to, scratch_.mine(work_));
@@ -176,20 +165,19 @@ void list_both(int64_t images, const Spread<T>& spread, const Correlate<T>& corr
 // Either gradient may be undefined or empty.
 template <class T>
 void backward(const ConvShape& s, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w,
-              const at::Tensor& dx, const at::Tensor& dw) {
+              bool by_input, const at::Tensor& dx, const at::Tensor& dw) {
   std::optional<Spread<T>> spread;
   std::optional<Correlate<T>> correlate;
   if (dx.defined() && dx.numel() > 0) spread.emplace(s, Pass::kGradInput, dy);
-  if (dw.defined() && dw.numel() > 0) correlate.emplace(s, dy);
-  if (spread && correlate) {
+  if (dw.defined() && dw.numel() > 0) correlate.emplace(s, by_input ? x : dy, by_input);
+  if (spread && correlate && !by_input) {
     list_both<T>(s.N, *spread, *correlate);
-  } else if (spread) {
-    spread->list_all();
-  } else if (correlate) {
-    correlate->list_all();
+  } else {
+    if (spread) spread->list_all();
+    if (correlate) correlate->list_all();
   }
-  if (spread) spread->run(readable(w), nullptr, dx);
-  if (correlate) correlate->run(readable(x), dw);
+  if (spread) spread->run(w, nullptr, dx);
+  if (correlate) correlate->run(by_input ? dy : x, dw);
 }
 
 }  // namespace
@@ -200,7 +188,7 @@ at::Tensor sparse_forward(const ConvShape& s, const at::Tensor& x, const at::Ten
   const at::Tensor y = at::empty({s.N, s.K, s.P(), s.Q()}, x.options().memory_format(format));
   if (y.numel() == 0) return y;
   const at::Tensor b = bias ? bias->contiguous() : at::Tensor();
-  for_storage(source, [&](auto storage) {
+  for_storage(source, [&](auto storage, auto) {
     using T = decltype(storage);
     const T* data = b.defined() ? static_cast<const T*>(b.const_data_ptr()) : nullptr;
     const Spread<T> spread(s, Pass::kForward, source);
@@ -212,19 +200,20 @@ at::Tensor sparse_forward(const ConvShape& s, const at::Tensor& x, const at::Ten
 
 std::pair<at::Tensor, at::Tensor> sparse_backward(const ConvShape& s, const at::Tensor& grad_output,
                                                   const at::Tensor& input, const at::Tensor& weight,
-                                                  bool want_input, bool want_weight,
-                                                  at::MemoryFormat format) {
-  const at::Tensor dy = readable(grad_output);
-  const auto like = [&](bool wanted, const at::Tensor& t) {
-    return wanted ? at::empty(t.sizes(), t.options().memory_format(format)) : at::Tensor();
+                                                  Wanted wanted, at::MemoryFormat format) {
+  const at::Tensor dy = readable(grad_output), x = readable(input), w = readable(weight);
+  const auto like = [&](bool is_wanted, const at::Tensor& t) {
+    return is_wanted ? at::empty(t.sizes(), t.options().memory_format(format)) : at::Tensor();
   };
-  const at::Tensor dx = like(want_input, input), dw = like(want_weight, weight);
+  const at::Tensor dx = like(wanted.input, input), dw = like(wanted.weight, weight);
   if (dy.numel() == 0) {
-    if (want_input) dx.zero_();
-    if (want_weight) dw.zero_();
+    if (wanted.input) dx.zero_();
+    if (wanted.weight) dw.zero_();
     return {dx, dw};
   }
-  for_storage(dy, [&](auto storage) { backward<decltype(storage)>(s, dy, input, weight, dx, dw); });
+  for_storage(dy, [&](auto storage, auto) {
+    backward<decltype(storage)>(s, dy, x, w, wanted.by_input, dx, dw);
+  });
   return {dx, dw};
 }
 

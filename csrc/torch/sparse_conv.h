@@ -15,15 +15,18 @@ namespace sparsetrain {
 at::Tensor sparse_forward(const ConvShape& shape, const at::Tensor& x, const at::Tensor& w,
                           const std::optional<at::Tensor>& bias, at::MemoryFormat format);
 
-// (dx, dw) in `format`, an undefined tensor for the one not wanted. Skips the zeros of dy.
+// (dx, dw) in `format`, an undefined tensor for the one not wanted. dx skips the zeros of dy, dw
+// those of dy, or those of x if by_input, which needs has_exchanged_roles(shape).
 //
 // Each gradient compresses dy into lists of its own, per pixel and per channel. One compression for
 // both was slower: making channel lists of pixel lists is an append a nonzero, 3.5 to 7 ns each,
 // while block transposes of the dense tensor make them at .28 ns an element (Zen 4): even at
 // density .1.
+struct Wanted {
+  bool input, weight, by_input;
+};
 std::pair<at::Tensor, at::Tensor> sparse_backward(const ConvShape& shape, const at::Tensor& dy,
                                                   const at::Tensor& x, const at::Tensor& w,
-                                                  bool want_input, bool want_weight,
-                                                  at::MemoryFormat format);
+                                                  Wanted wanted, at::MemoryFormat format);
 
 }  // namespace sparsetrain

@@ -137,9 +137,14 @@ void check(const ConvShape& s, double density, bool last, bool weight_last, std:
     run_spread(k, s, Pass::kGradInput, dy, w, static_cast<const T*>(nullptr), dx);
     compare(k.name, "grad_input", s, dx, dx0, dx1);
     Tensor<T> split = dw;
-    run_correlate(k, s, 1, dy, x, dw);
-    run_correlate(k, s, 5, dy, x, split);
+    run_correlate(k, s, 1, false, dy, x, dw);
+    run_correlate(k, s, 5, false, dy, x, split);
     compare(k.name, "grad_weight", s, dw, dw0, dw1);
+    if (has_exchanged_roles(s)) {
+      Tensor<T> exchanged = dw;
+      run_correlate(k, s, 3, true, x, dy, exchanged);
+      compare(k.name, "grad_weight by x", s, exchanged, dw0, dw1);
+    }
     for (size_t i = 0; i < dw.data.size(); ++i) {
       if (to_double(dw.data[i]) == to_double(split.data[i])) continue;
       ++failures;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/api.h"
+#include "kernels/choose.h"
 
 namespace sparsetrain::testing {
 
@@ -74,21 +75,24 @@ void run_spread(const Kernels<T>& k, const ConvShape& shape, Pass pass, const Te
   });
 }
 
+// The zeros of `source` are skipped: dy, or x with `exchanged` roles.
 template <class T>
-void run_correlate(const Kernels<T>& k, const ConvShape& shape, int threads, const Tensor<T>& grad,
-                   const Tensor<T>& x, Tensor<T>& grad_weight) {
+void run_correlate(const Kernels<T>& k, const ConvShape& shape, int threads, bool exchanged,
+                   const Tensor<T>& source, const Tensor<T>& dense, Tensor<T>& grad_weight) {
   using S = typename Kernels<T>::Scalar;
-  const CorrelatePlan plan = plan_correlate(shape, k.vector, threads);
+  CorrelatePlan plan =
+      plan_correlate(exchanged ? exchanged_roles(shape) : shape, k.vector, threads);
+  plan.exchanged = exchanged;
   Scratch value(plan.list_entries() * sizeof(S)), offset(plan.list_entries() * 4);
   Scratch start(plan.list_starts() * 4), base(plan.bands() * 8);
   Scratch list_work(plan.list_work_bytes()), work(plan.work_bytes());
   const ChannelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
                               base.as<int64_t>()};
   each_backwards(plan.bands(), [&](int64_t first, int64_t last) {
-    k.channel_lists(plan, grad.view(), first, last, lists, list_work.memory);
+    k.channel_lists(plan, source.view(), first, last, lists, list_work.memory);
   });
   each_backwards(plan.tasks(), [&](int64_t first, int64_t last) {
-    k.correlate(plan, lists, x.view(), first, last, grad_weight.view(), work.memory);
+    k.correlate(plan, lists, dense.view(), first, last, grad_weight.view(), work.memory);
   });
 }
 

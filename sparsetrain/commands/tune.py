@@ -1,0 +1,47 @@
+"""`python -m sparsetrain tune FILE`: fit the cost table of `auto` to this machine."""
+
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from sparsetrain.costs import CostTable
+from sparsetrain.files import check_writable, write_json
+from sparsetrain.tuning import PASSES, SHAPES, STORAGES
+from sparsetrain.tuning import tune as fit
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--dtype", "storages", multiple=True, type=click.Choice(list(STORAGES)),
+    default=("float32", "bfloat16"), show_default=True, help="Repeat for several; others stay.",
+)  # fmt: skip
+def tune(file: Path, storages: tuple[str, ...]) -> None:
+    """Fit the costs by which `auto` chooses to this machine and write them to FILE (JSON).
+
+    A training run uses them after sparsetrain.set_costs("FILE"). Takes some twenty
+    seconds on one thread. Example: python -m sparsetrain tune costs.json --dtype float32
+    """
+    check_writable(file)
+    err = Console(stderr=True)
+    with Progress(console=err, transient=True) as bar:
+        task = bar.add_task("timing", total=len(storages) * len(SHAPES))
+        table = fit(storages, lambda: bar.advance(task))
+    write_json(file, {"torch": torch.__version__, "costs": table})
+    _show(table, storages)
+
+
+def _show(table: CostTable, storages: tuple[str, ...]) -> None:
+    units = list(table["float32"]["forward"])
+    shown = Table(title=f"costs, ns, one thread of {table['isa']}")
+    names = ("storage", "pass")
+    for column in (*names, *(u.removesuffix("_ns") for u in units)):
+        shown.add_column(column, no_wrap=True, justify="left" if column in names else "right")
+    for storage in storages:
+        for name in PASSES:
+            shown.add_row(storage, name, *(f"{table[storage][name][u]:.3g}" for u in units))
+    Console().print(shown)
