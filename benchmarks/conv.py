@@ -1,8 +1,10 @@
 """Time the sparse convolution against torch's at its best memory format, and what `auto` chooses.
 
-Forward: zeros in x. Backward: both gradients, zeros in grad_output. All costs are in: density
-estimate, compression, packing, layout conversion. `speedup` is the faster of the two dense formats
-over sparse; `auto_speedup` is dense over auto in the same format, since auto keeps the caller's.
+Forward: zeros in x. Backward: both gradients, zeros in grad_output, uniformly random or, for the
+layers of ResNet-18 on CIFAR, those of gradients recorded in training and pruned. All costs are in:
+density estimate, compression, packing, layout conversion. `speedup` is the faster of the two dense
+formats over sparse; `auto_speedup` is dense over auto in the same format, since auto keeps the
+caller's.
 """
 
 from collections.abc import Iterator
@@ -11,8 +13,9 @@ from typing import Any
 
 import click
 import torch
-from layers import AUTO_DENSITIES, DENSITIES, LAYERS, QUICK, SUMMARIES, Layer
+from layers import AUTO_DENSITIES, DENSITIES, LAYERS, QUICK, RECORDED, SUMMARIES, Layer
 from measure import geomean, interleaved, machine, progress, settle_allocator, write_json
+from recorded import pruned, record
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -30,9 +33,14 @@ def _sparse(t: Tensor, density: float, generator: torch.Generator) -> Tensor:
 
 
 class Case:
-    """One layer, pass, density and format, ready to run on any backend."""
+    """One layer, pass, density and format, ready to run on any backend.
 
-    def __init__(self, layer: Layer, direction: str, density: float, name: str) -> None:
+    grad: a recorded output gradient instead of a random one.
+    """
+
+    def __init__(
+        self, layer: Layer, direction: str, density: float, name: str, grad: Tensor | None
+    ) -> None:
         generator = torch.Generator().manual_seed(1)
         sizes = (layer.batch, layer.inputs, layer.size, layer.size)
         kernel = (layer.outputs, layer.inputs // layer.groups, layer.kernel, layer.kernel)
@@ -49,7 +57,10 @@ class Case:
             for backend in ("dense", "sparse", "auto"):
                 self.outputs[backend] = self._forward(backend)
             y = self.outputs["dense"]
-            dy = _sparse(torch.randn(y.shape, generator=generator), density, generator)
+            if grad is None:
+                dy = _sparse(torch.randn(y.shape, generator=generator), density, generator)
+            else:
+                dy = pruned(grad, density)
             self.dy = dy.to(memory_format=self.format)
 
     def _forward(self, backend: str) -> Tensor:
@@ -86,9 +97,11 @@ class Case:
         return chosen.pop() if len(chosen) == 1 else "mixed"
 
 
-def time_layer(layer: Layer, direction: str, density: float, threads: int, n: int) -> list[Row]:
+def time_layer(
+    layer: Layer, direction: str, density: float, grad: Tensor | None, threads: int, n: int
+) -> list[Row]:
     """One row a format, all backends and formats interleaved."""
-    cases = {name: Case(layer, direction, density, name) for name in FORMATS}
+    cases = {name: Case(layer, direction, density, name, grad) for name in FORMATS}
     backends = ["dense", "auto"] + ["sparse"] * (layer.group in SPARSE_GROUPS)
     keys = [(name, backend) for backend in backends for name in FORMATS]
     calls = [lambda name=name, backend=backend: cases[name].run(backend) for name, backend in keys]
@@ -105,6 +118,7 @@ def time_layer(layer: Layer, direction: str, density: float, threads: int, n: in
                 "pass": direction,
                 "format": name,
                 "density": density,
+                "zeros": "uniform" if grad is None else "recorded",
                 "threads": threads,
                 "dense_ms": ms[name, "dense"],
                 "sparse_ms": sparse,
@@ -117,29 +131,39 @@ def time_layer(layer: Layer, direction: str, density: float, threads: int, n: in
     return rows
 
 
-def cases(quick: bool) -> Iterator[tuple[Layer, str, float]]:
-    """Every layer, pass and density to be timed, the summary's first."""
+def cases(quick: bool) -> Iterator[tuple[Layer, str, float, bool]]:
+    """Every layer, pass and density to be timed, and whether with a recorded gradient."""
     for layer in LAYERS:
         if quick and layer.name not in QUICK:
             continue
         for direction in ("backward", "forward"):
             wanted = DENSITIES.get((layer.group, direction), ())
             auto = (0.8, 0.2) if quick else AUTO_DENSITIES
-            yield from ((layer, direction, d) for d in sorted({*wanted, *auto}, reverse=True))
+            for density in sorted({*wanted, *auto}, reverse=True):
+                yield layer, direction, density, False
+        if layer.name in RECORDED:
+            for density in DENSITIES[layer.group, "backward"]:
+                yield layer, "backward", density, True
+
+
+def speedups(rows: list[Row], name: str, density: float) -> list[float]:
+    """The speedups over the better dense format that a line of the summary is about."""
+    group, direction, zeros = SUMMARIES[name]
+    layers = {layer.name for layer in LAYERS if layer.group == group}
+    return [
+        r["speedup"]
+        for r in rows
+        if r["layer"] in layers
+        and (r["pass"], r["density"], r["zeros"]) == (direction, density, zeros)
+    ]
 
 
 def summarize(rows: list[Row]) -> dict[str, Any]:
     """Geometric means of the speedups, and the worst and the dense end of auto."""
-    groups = {layer.name: layer.group for layer in LAYERS}
     summary: dict[str, Any] = {}
-    for (group, direction), name in SUMMARIES.items():
+    for name, (group, direction, _) in SUMMARIES.items():
         summary[name] = {
-            str(density): geomean(
-                r["speedup"]
-                for r in rows
-                if groups[r["layer"]] == group and (r["pass"], r["density"]) == (direction, density)
-            )
-            for density in DENSITIES[group, direction]
+            str(d): geomean(speedups(rows, name, d)) for d in DENSITIES[group, direction]
         }
     summary["auto_worst"] = min(r["auto_speedup"] for r in rows)
     summary["auto_dense_geomean"] = geomean(r["auto_speedup"] for r in rows if r["density"] >= 0.8)
@@ -149,32 +173,26 @@ def summarize(rows: list[Row]) -> dict[str, Any]:
 def show(rows: list[Row], summary: dict[str, Any]) -> None:
     """The rows and the summary as tables."""
     table = Table(title="convolutions: dense is torch in the row's format")
-    for column in ("layer", "pass", "format", "density", "dense ms", "sparse ms", "speedup",
-                   "auto ms", "auto", "auto speedup"):  # fmt: skip
+    for column in ("layer", "pass", "format", "density", "zeros", "dense ms", "sparse ms",
+                   "speedup", "auto ms", "auto", "auto speedup"):  # fmt: skip
         table.add_column(column, justify="left" if column in ("layer", "pass") else "right")
     for r in rows:
         sparse = f"{r['sparse_ms']:.2f}" if r["sparse_ms"] else "-"
         speedup = f"{r['speedup']:.2f}" if r["speedup"] else "-"
         table.add_row(r["layer"], r["pass"], r["format"], f"{r['density']:g}",
-                      f"{r['dense_ms']:.2f}", sparse, speedup, f"{r['auto_ms']:.2f}",
+                      r["zeros"], f"{r['dense_ms']:.2f}", sparse, speedup, f"{r['auto_ms']:.2f}",
                       r["auto_choice"], f"{r['auto_speedup']:.2f}")  # fmt: skip
-    out = Console(width=130)
+    out = Console(width=142)
     out.print(table)
     means = Table(title="geometric mean (worst) of speedup over the best dense format")
     means.add_column("group")
     means.add_column("density", justify="right")
     means.add_column("speedup", justify="right")
-    groups = {layer.name: layer.group for layer in LAYERS}
-    for (group, direction), name in SUMMARIES.items():
-        for density, mean in summary[name].items():
-            worst = min(
-                (r["speedup"] for r in rows
-                 if groups[r["layer"]] == group and r["pass"] == direction
-                 and str(r["density"]) == density),
-                default=None,
-            )  # fmt: skip
-            if mean is not None and worst is not None:
-                means.add_row(name, density, f"{mean:.2f} ({worst:.2f})")
+    for name, (group, direction, _) in SUMMARIES.items():
+        for density in DENSITIES[group, direction]:
+            found = speedups(rows, name, density)
+            if found:
+                means.add_row(name, f"{density:g}", f"{geomean(found):.2f} ({min(found):.2f})")
     means.add_row("auto, worst case", "all", f"{summary['auto_worst']:.2f}")
     if summary["auto_dense_geomean"] is not None:
         means.add_row("auto", ">= 0.8", f"{summary['auto_dense_geomean']:.3f}")
@@ -192,7 +210,7 @@ def plot(path: Path, rows: list[Row]) -> None:
     groups = {layer.name: layer.group for layer in LAYERS}
     chosen = [r for r in rows
               if groups[r["layer"]] == "3x3" and r["pass"] == "backward"
-              and r["format"] == "channels_last"]  # fmt: skip
+              and (r["format"], r["zeros"]) == ("channels_last", "uniform")]  # fmt: skip
     for layer in dict.fromkeys(r["layer"] for r in chosen):
         points = sorted((r["density"], r["speedup"]) for r in chosen if r["layer"] == layer)
         axes.plot(*zip(*points, strict=True), marker=".", label=layer)
@@ -231,11 +249,15 @@ def main(
     if not todo:
         raise click.UsageError(f"conv.py: expected --only to be part of a layer's name, got {only}")
     rows: list[Row] = []
+    steps = 5 if quick else 50
+    wanted = {c[0] for c in todo if c[3]}
     with progress() as bar:
-        task = bar.add_task("", total=len(todo))
-        for layer, direction, density in todo:
+        task = bar.add_task("training", total=len(todo) + bool(wanted) * (steps + 1))
+        grads = record(wanted, steps, lambda: bar.advance(task)) if wanted else {}
+        for layer, direction, density, recorded in todo:
             bar.update(task, description=f"{layer.name} {direction} {density:g}")
-            rows += time_layer(layer, direction, density, threads, repeats)
+            grad = grads[layer.name] if recorded else None
+            rows += time_layer(layer, direction, density, grad, threads, repeats)
             bar.advance(task)
     summary = summarize(rows)
     show(rows, summary)

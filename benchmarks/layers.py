@@ -78,9 +78,14 @@ DENSITIES = {
     ("1x1", "backward"): (0.2, 0.1),
     ("stride2", "backward"): (0.2, 0.1),
 }
+# The lines of the summary: group, pass, and where the zeros come from.
 SUMMARIES = {
-    ("3x3", "backward"): "backward_3x3",
-    ("3x3", "forward"): "forward_3x3",
-    ("1x1", "backward"): "backward_1x1",
-    ("stride2", "backward"): "backward_stride2",
+    "backward_3x3": ("3x3", "backward", "uniform"),
+    "backward_3x3_recorded": ("3x3", "backward", "recorded"),
+    "forward_3x3": ("3x3", "forward", "uniform"),
+    "backward_1x1": ("1x1", "backward", "uniform"),
+    "backward_stride2": ("stride2", "backward", "uniform"),
 }
+
+# Layers that are also timed with output gradients recorded in training.
+RECORDED = {"resnet-cifar-64", "resnet-cifar-128", "resnet-cifar-256", "resnet-cifar-512"}

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sparsetrain import files
 
+MOST_ROUNDS, ENOUGH_SECONDS = 51, 0.5
 LARGEST_KEPT_BYTES = 32_000_000  # glibc gives back larger blocks whatever happened before
 
 
@@ -28,16 +29,20 @@ def settle_allocator() -> None:
 def interleaved(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
     """Median seconds of each call: all in turn, `repeats` (at least 7) rounds after a warm-up.
 
-    Turns share what the machine does meanwhile, and each call finds the caches as the one before
-    it left them.
+    Turns share what the machine does meanwhile, and every other round goes backwards, so that no
+    call always finds the caches as the same one left them. Short calls get more rounds: noise
+    weighs more there and they cost little.
     """
     if repeats < 7:
         raise ValueError(f"interleaved: expected repeats to be 7 or more, got {repeats}")
     seconds: list[list[float]] = [[] for _ in calls]
+    turns = list(zip(calls, seconds, strict=True))
+    begin = time.perf_counter()
     for call in calls:
         call()
-    for _ in range(repeats):
-        for call, times in zip(calls, seconds, strict=True):
+    a_round = time.perf_counter() - begin
+    for i in range(max(repeats, min(MOST_ROUNDS, int(ENOUGH_SECONDS / a_round)))):
+        for call, times in turns if i % 2 else reversed(turns):
             begin = time.perf_counter()
             call()
             times.append(time.perf_counter() - begin)
