@@ -11,7 +11,7 @@ from sparsetrain.datasets import Dataset
 from sparsetrain.files import write_atomically
 from sparsetrain.training import Settings, Trainer
 
-VERSION = 1
+VERSION = 2
 
 
 def save(path: Path, trainer: Trainer) -> None:

@@ -173,20 +173,19 @@ def prune(grad: Tensor, threshold: Tensor | float, *, seed: int, offset: int = 0
     return cast(Tensor, torch.ops.sparsetrain.prune(grad, threshold, rng)[0])
 
 
-def prune_step(grad: Tensor, state: Tensor, factor: float) -> Tensor:
+def prune_step(grad: Tensor, state: Tensor) -> Tensor:
     """Prunes with the threshold that state predicts, and updates state in place.
 
     Args:
         grad: as in `prune`.
-        state: float64 [12 + history], the slots of csrc/torch/state.h.
-        factor: threshold / mean |g|, at least 0.
+        state: float64 [15 + history], the slots of csrc/torch/state.h.
     """
-    return cast(Tensor, torch.ops.sparsetrain.prune_step(grad, state, factor))
+    return cast(Tensor, torch.ops.sparsetrain.prune_step(grad, state))
 
 
-def prune_grad(input: Tensor, state: Tensor, factor: float) -> Tensor:
+def prune_grad(input: Tensor, state: Tensor) -> Tensor:
     """The identity; its backward is `prune_step`."""
-    return cast(Tensor, torch.ops.sparsetrain.prune_grad(input, state, factor))
+    return cast(Tensor, torch.ops.sparsetrain.prune_grad(input, state))
 
 
 def observe(input: Tensor, state: Tensor, every: int) -> None:

@@ -22,8 +22,8 @@ DEFAULT_HISTORY = 4
 
 # Slots of a pruner's state tensor; the FIFO of mean|g| starts at HEADER.
 SEED, OFFSET, PUSHES, THRESHOLD, ABS_SUM, ELEMENTS, NONZEROS_BEFORE, NONZEROS = range(8)
-LAYOUT, SMALLEST, LARGEST, RESUMED = range(8, 12)
-HEADER = 12
+LAYOUT, SMALLEST, LARGEST, RESUMED, FACTOR, RATE, DENSITY = range(8, 15)
+HEADER = 15
 
 _SEEDS = 2**53  # a seed is an exact integer in float64
 _RANK_STRIDE = 0x13198A2E037073  # odd, so that every rank below 2^53 gets its own shift of the seed
@@ -148,7 +148,7 @@ class PruneGrad(StateModule):
     Input: any floating-point tensor; returned as it is in eval mode, under torch.no_grad(), or when
     it needs no gradient. The result shares the input's memory, so an activation may work in place
     on it; autograd does not see that in the input, which must then not be used again. `state` is
-    one float64 tensor of 12 + history slots outside the state_dict; pruning_state() saves it.
+    one float64 tensor of 15 + history slots outside the state_dict; pruning_state() saves it.
     Raises TypeError or ValueError for arguments out of range.
     """
 
@@ -166,20 +166,24 @@ class PruneGrad(StateModule):
             seed = derive_seed(f"PruneGrad {next(_unnamed)}")
         super().__init__(HEADER + history)
         self.state[SEED] = whole_number(seed, "seed", "PruneGrad", _SEEDS)
-        self._target = self_target
-        self.factor = self_target.factor
+        self._aim_at(self_target)
         self.rank = 0
         self._draw_as_rank(rank_and_world()[0])
 
     @property
     def rate(self) -> float | None:
         """The pruning rate in [0, 1), None when a density was given instead."""
-        return self._target.rate
+        return None if self.state[DENSITY] else self.state[RATE].item()
 
     @property
     def density(self) -> float | None:
         """The bound of the expected density, None when a rate was given instead."""
-        return self._target.density
+        return self.state[DENSITY].item() or None
+
+    @property
+    def factor(self) -> float:
+        """Threshold / mean|g|, which follows from the rate or the density."""
+        return self.state[FACTOR].item()
 
     @property
     def history(self) -> int:
@@ -187,9 +191,17 @@ class PruneGrad(StateModule):
         return self.state.numel() - HEADER
 
     def set_rate(self, rate: float | None = None, *, density: float | None = None) -> None:
-        """Prunes to another rate or density from the next backward on; the FIFO holds mean|g|."""
-        self._target = target(rate, density, "PruneGrad.set_rate")
-        self.factor = self._target.factor
+        """Prunes to another rate or density from the next backward on; the FIFO holds mean|g|.
+
+        Only values in `state` change, so that compiled code stays as it is.
+        """
+        self._aim_at(target(rate, density, "PruneGrad.set_rate"))
+
+    def _aim_at(self, goal: Target) -> None:
+        with torch.no_grad():
+            self.state[FACTOR] = goal.factor
+            self.state[RATE] = goal.rate or 0.0
+            self.state[DENSITY] = goal.density or 0.0
 
     def forward(self, input: Tensor) -> Tensor:
         """The input; its gradient will be pruned."""
@@ -199,7 +211,7 @@ class PruneGrad(StateModule):
             self.move(input.device)
         if _initialized() and dist.get_rank() != self.rank:
             self._draw_as_rank(dist.get_rank())
-        return ops.prune_grad(input, self.state, self.factor)
+        return ops.prune_grad(input, self.state)
 
     def _draw_as_rank(self, rank: int) -> None:
         """Shifts the seed from this pruner's rank to another, modulo 2^53, exactly and invertibly.

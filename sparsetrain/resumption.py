@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparsetrain.pruning import HEADER, RESUMED, PruneGrad, rank_and_world
+from sparsetrain.pruning import (
+    ABS_SUM,
+    DENSITY,
+    FACTOR,
+    HEADER,
+    LAYOUT,
+    RATE,
+    RESUMED,
+    THRESHOLD,
+    PruneGrad,
+    rank_and_world,
+)
 
-VERSION = 1
+VERSION = 2
 _KEYS = ("version", "world_size", "rank", "pruners")
 
 
 def pruning_state(model: nn.Module) -> dict[str, Any]:
     """What a checkpoint must hold, beside the state_dict, to resume pruning bit for bit.
 
-    Returns {"version": 1, "world_size": int, "rank": int, "pruners": {module name: float64 tensor
-    of 12 + history values}}, copied to the CPU; torch.load(weights_only=True) accepts it. Under
+    Returns {"version": 2, "world_size": int, "rank": int, "pruners": {module name: float64 tensor
+    of 15 + history values}}, copied to the CPU; torch.load(weights_only=True) accepts it. Under
     torch.distributed every rank has a state of its own: save one per rank.
     """
     rank, world_size = rank_and_world()
@@ -28,11 +40,12 @@ def pruning_state(model: nn.Module) -> dict[str, Any]:
 def load_pruning_state(model: nn.Module, state: dict[str, Any], *, strict: bool = True) -> None:
     """Loads what pruning_state() returned into a model converted the same way, in place.
 
+    Every pruner's rate or density becomes the saved one, as an optimizer's learning rate does.
     With strict, another world size or rank is refused here, and another batch size or memory format
     by the first backward pass (one smaller batch, the remainder of an epoch, is let through): each
     of them would change the masks. strict=False resumes all the same, not bit for bit.
-    Raises TypeError for a state that is no such dict, ValueError for another version, other pruners
-    or another history; then nothing is loaded.
+    Raises TypeError for a state that is no such dict, ValueError for another version, other
+    pruners, another history or impossible values; then nothing is loaded.
     """
     pruners = _pruners(model)
     saved = _checked(state, pruners)
@@ -80,7 +93,24 @@ def _checked(state: Any, pruners: dict[str, PruneGrad]) -> dict[str, Tensor]:
         if values.numel() != pruner.state.numel():
             history = values.numel() - HEADER
             raise ValueError(_sentence(f"the history of {name!r}", pruner.history, history))
+        if (slot := _impossible(values)) is not None:
+            got = f"{values[slot].item()} in slot {slot}"
+            raise ValueError(_sentence(f"the state of {name!r}", "one of possible values", got))
     return saved
+
+
+def _impossible(values: Tensor) -> int | None:
+    """The first slot with a value that no pruner writes, as where bytes were damaged."""
+    limits = [2.0**53] * HEADER + [math.inf] * (values.numel() - HEADER)
+    limits[THRESHOLD] = limits[FACTOR] = math.inf
+    limits[LAYOUT], limits[RATE], limits[DENSITY] = 4, 1, math.nextafter(1, 2)
+    real = (THRESHOLD, FACTOR, RATE, DENSITY)  # the others, before the FIFO, are whole numbers
+    for slot, (value, limit) in enumerate(zip(values.tolist(), limits, strict=True)):
+        whole = slot < HEADER and slot not in real
+        possible = 0 <= value < limit and not (whole and value % 1)
+        if not possible and slot != ABS_SUM:  # the last gradient may have held NaN or Inf
+            return slot
+    return None
 
 
 def _expect_same(what: str, wanted: int, got: int) -> None:

@@ -200,43 +200,6 @@ def test_independent_of_the_thread_count():
         assert all(torch.equal(a, b) for a, b in zip(seen[0], other, strict=True))
 
 
-@pytest.mark.parametrize(
-    "name", ["conv2d", "conv2d_backward", "prune", "prune_step", "prune_grad", "observe_grad"]
-)
-def test_operators_pass_opcheck(name):
-    g = torch.Generator().manual_seed(0)
-
-    def leaf(*size):
-        return torch.randn(size, generator=g).requires_grad_()
-
-    geometry = ((1, 1), (1, 1), (1, 1), 1)
-    state = torch.zeros(14, dtype=torch.float64)
-    samples = {
-        "conv2d": [
-            (leaf(2, 4, 8, 8), leaf(8, 4, 3, 3), leaf(8), *geometry, backend)
-            for backend in ("sparse", "dense")
-        ],
-        "conv2d_backward": [
-            (leaf(2, 8, 8, 8), leaf(2, 4, 8, 8), leaf(8, 4, 3, 3), *geometry, mask, "sparse")
-            for mask in ([True, True, True], [False, True, False])
-        ],
-        "prune": [(leaf(100), torch.tensor(1.0), torch.tensor([1, 2]))],
-        "prune_step": [
-            (leaf(100), state.clone(), 1.0),
-            (leaf(4, 6, 9)[1:, :, 2:].permute(2, 0, 1), state.clone(), 1.0),
-        ],
-        "prune_grad": [(leaf(100), state.clone(), 1.0)],
-        "observe_grad": [(leaf(100), torch.zeros(3, dtype=torch.float64), 1)],
-    }
-    checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
-    if name != "conv2d_backward" or torch.__version__ >= "2.15":
-        # torch 2.11's own double backward of a convolution asks symbolic sizes for a number.
-        checks.append("test_aot_dispatch_dynamic")
-    for arguments in samples[name]:
-        operator = getattr(torch.ops.sparsetrain, name).default
-        torch.library.opcheck(operator, arguments, test_utils=checks)
-
-
 def test_autocast_computes_in_its_lower_precision():
     x, w = torch.randn(1, 3, 6, 6), torch.randn(4, 3, 3, 3, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):

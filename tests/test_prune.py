@@ -11,16 +11,16 @@ import sparsetrain
 from sparsetrain import ops, reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-FIFO = 12  # first history slot of a pruner's state
+FACTOR, FIFO = 12, 15  # slots of a pruner's state
 
 
 def bits(t):
     return t.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[t.element_size()])
 
 
-def state_of(history, seed=1, offset=0):
+def state_of(history, factor=1.0, seed=1):
     state = torch.zeros(FIFO + history, dtype=torch.float64)
-    state[0], state[1] = seed, offset
+    state[0], state[FACTOR] = seed, factor
     return state
 
 
@@ -169,68 +169,69 @@ def test_gaps_overlaps_and_offsets_are_pruned_as_a_copy(view):
 
 def test_step_predicts_from_the_last_batches():
     """By hand: two batches fill the history, the third is pruned by factor * their mean |g|."""
-    state, factor = state_of(history=2, seed=6), 3.0
+    factor = 3.0
+    state = state_of(history=2, factor=factor, seed=6)
     batches = [torch.randn(1001) for _ in range(4)]
     for grad in batches[:2]:
-        assert torch.equal(ops.prune_step(grad, state, factor), grad)
+        assert torch.equal(ops.prune_step(grad, state), grad)
     means = [reference.abs_sum(g) / 1001 for g in batches]
     threshold = factor * ((means[0] + means[1]) / 2)
-    out = ops.prune_step(batches[2], state, factor)
+    out = ops.prune_step(batches[2], state)
     blocks = 251  # ceil(1001 / 4) counters a batch
     assert torch.equal(out, reference.prune(batches[2], threshold, 6, 2 * blocks))
     assert state[1] == 3 * blocks
     assert state[3] == threshold
     assert state[FIFO:].tolist() == [means[2], means[1]]
-    ops.prune_step(batches[3], state, factor)
+    ops.prune_step(batches[3], state)
     assert state[3] == factor * ((means[2] + means[1]) / 2)
 
 
 def test_history_zero_uses_the_batch_itself():
-    state, grad = state_of(history=0, seed=6), torch.randn(999)
-    out = ops.prune_step(grad, state, 2.0)
+    state, grad = state_of(history=0, factor=2.0, seed=6), torch.randn(999)
+    out = ops.prune_step(grad, state)
     assert torch.equal(out, reference.prune(grad, 2.0 * (reference.abs_sum(grad) / 999), 6))
 
 
 def test_density_target_bounds_the_density():
     """t = mean |g| / d keeps at most d on average, whatever the distribution."""
     for grad in (torch.randn(200_000), torch.rand(200_000), torch.randn(200_000) ** 5):
-        kept = ops.prune_step(grad, state_of(history=0), 1 / 0.2).count_nonzero()
+        kept = ops.prune_step(grad, state_of(history=0, factor=1 / 0.2)).count_nonzero()
         assert float(kept) / 200_000 < 0.2 + 5 * math.sqrt(0.2 / 200_000)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_non_finite_gradients_never_enter_the_history(bad):
     state = state_of(history=1)
-    ops.prune_step(torch.ones(10), state, 1.0)
+    ops.prune_step(torch.ones(10), state)
     grad = torch.ones(10)
     grad[3] = bad
-    out = ops.prune_step(grad, state, 1.0)
+    out = ops.prune_step(grad, state)
     assert not math.isfinite(out[3])
     assert state[2] == 1
     assert state[FIFO] == 1.0
 
 
 def test_an_all_zero_gradient_gives_threshold_zero():
-    state = state_of(history=1)
-    ops.prune_step(torch.zeros(8), state, 5.0)
+    state = state_of(history=1, factor=5.0)
+    ops.prune_step(torch.zeros(8), state)
     grad = torch.randn(8)
-    assert torch.equal(ops.prune_step(grad, state, 5.0), grad)
+    assert torch.equal(ops.prune_step(grad, state), grad)
 
 
 def test_empty_gradients_change_nothing():
     state = state_of(history=1)
     before = state.clone()
-    assert ops.prune_step(torch.empty(0, 3), state, 1.0).shape == (0, 3)
+    assert ops.prune_step(torch.empty(0, 3), state).shape == (0, 3)
     assert torch.equal(state, before)
 
 
 def test_prune_grad_is_an_identity_that_prunes_backward():
-    state, expected = state_of(history=0, seed=3), state_of(history=0, seed=3)
+    state, expected = state_of(0, 2.0, seed=3), state_of(0, 2.0, seed=3)
     x, dy = torch.randn(64, requires_grad=True), torch.randn(64)
-    y = ops.prune_grad(x, state, 2.0)
+    y = ops.prune_grad(x, state)
     assert torch.equal(y, x)
     y.backward(dy, retain_graph=True)
-    assert torch.equal(x.grad, ops.prune_step(dy, expected, 2.0))
+    assert torch.equal(x.grad, ops.prune_step(dy, expected))
     assert torch.equal(state, expected)
     y.backward(dy)  # a second pass through one forward advances the state once more
     assert state[1] == 32
@@ -241,7 +242,7 @@ def test_second_derivative_is_straight_through():
     weights = torch.randn(50)
     for out in (
         sparsetrain.prune(grad, 1.0, seed=0),
-        ops.prune_step(grad, state_of(history=0), 2.0),
+        ops.prune_step(grad, state_of(history=0, factor=2.0)),
     ):
         assert torch.equal(torch.autograd.grad(out, grad, weights)[0], weights)
 
@@ -259,38 +260,38 @@ def test_observers_count_every_nth_call():
 
 def resumed(grad):
     state = state_of(history=1)
-    ops.prune_step(grad, state, 1.0)
+    ops.prune_step(grad, state)
     state[11] = 1
     return state
 
 
 def test_resuming_accepts_what_was_saved_and_one_remainder():
     state = resumed(torch.randn(2, 3, 4, 5))
-    ops.prune_step(torch.randn(1, 3, 4, 5), state, 1.0)
-    ops.prune_step(torch.randn(2, 3, 4, 5), state, 1.0)
+    ops.prune_step(torch.randn(1, 3, 4, 5), state)
+    ops.prune_step(torch.randn(2, 3, 4, 5), state)
     assert state[11] == 0
-    ops.prune_step(torch.randn(9, 3, 4, 5), state, 1.0)  # no longer resuming
+    ops.prune_step(torch.randn(9, 3, 4, 5), state)  # no longer resuming
 
 
 def test_resuming_refuses_another_batch_size_or_format():
     state = resumed(torch.randn(2, 3, 4, 5))
     kept = state.clone()
     with pytest.raises(ValueError, match=r"prune_step: expected the gradient's size to be that of"):
-        ops.prune_step(torch.randn(3, 3, 4, 5), state, 1.0)
+        ops.prune_step(torch.randn(3, 3, 4, 5), state)
     last = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
     with pytest.raises(ValueError, match=r"expected the gradient's memory format .* channels_last"):
-        ops.prune_step(last, state, 1.0)
+        ops.prune_step(last, state)
     assert torch.equal(state, kept)
-    ops.prune_step(torch.randn(1, 3, 4, 5), state, 1.0)
+    ops.prune_step(torch.randn(1, 3, 4, 5), state)
     with pytest.raises(ValueError, match=r"the gradient's size .* got 60\. Masks depend"):
-        ops.prune_step(torch.randn(1, 3, 4, 5), state, 1.0)
+        ops.prune_step(torch.randn(1, 3, 4, 5), state)
 
 
 def test_resuming_a_state_that_never_ran_accepts_any_batch():
     state = state_of(history=1)
     state[11] = 1
-    ops.prune_step(torch.randn(8), state, 1.0)
-    ops.prune_step(torch.randn(20), state, 1.0)
+    ops.prune_step(torch.randn(8), state)
+    ops.prune_step(torch.randn(20), state)
     assert state[11] == 0
 
 
@@ -323,24 +324,24 @@ def test_resuming_a_state_that_never_ran_accepts_any_batch():
             r"sparsetrain::prune: expected rng to be int64 \[2\] \(seed, offset\), got Float \[2\]",
         ),
         (
-            lambda: ops.prune_step(torch.ones(3, dtype=torch.int64), state_of(1), 1.0),
+            lambda: ops.prune_step(torch.ones(3, dtype=torch.int64), state_of(1)),
             TypeError,
             r"sparsetrain::prune_step: expected grad to be float32, .* got Long",
         ),
         (
-            lambda: ops.prune_step(torch.ones(3), torch.zeros(5), 1.0),
+            lambda: ops.prune_step(torch.ones(3), torch.zeros(5)),
             ValueError,
-            r"sparsetrain::prune_step: expected state to be .*\[12 \+ history\], got Float \[5\]",
+            r"sparsetrain::prune_step: expected state to be .*\[15 \+ history\], got Float \[5\]",
         ),
         (
-            lambda: ops.prune_step(torch.ones(3), state_of(1).to("meta"), 1.0),
+            lambda: ops.prune_step(torch.ones(3), state_of(1).to("meta")),
             ValueError,
             r"sparsetrain::prune_step: expected state to be on cpu like grad, got meta",
         ),
         (
-            lambda: ops.prune_step(torch.ones(3), state_of(1), math.nan),
+            lambda: ops.prune_step(torch.ones(3), state_of(1, factor=math.nan)),
             ValueError,
-            r"sparsetrain::prune_step: expected factor to be finite and at least 0, got nan",
+            r"sparsetrain::prune_step: expected the factor in state to be finite .* got nan",
         ),
         (
             lambda: ops.observe(torch.ones(3), torch.zeros(3), 1),

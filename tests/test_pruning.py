@@ -151,7 +151,7 @@ def test_without_a_gradient_to_prune_the_input_itself_comes_back():
 
 def test_the_state_is_neither_parameter_nor_buffer():
     pruner = PruneGrad(history=2)
-    assert pruner.state.shape == (14,)
+    assert pruner.state.shape == (17,)
     assert not list(pruner.parameters()) and not list(pruner.buffers()) and not pruner.state_dict()
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_a_pruning_state_is_a_copy_on_the_cpu():
     model = pruned_model()
     state = pruning_state(model)
     assert set(state) == {"version", "world_size", "rank", "pruners"}
-    assert (state["version"], state["world_size"], state["rank"]) == (1, 1, 0)
+    assert (state["version"], state["world_size"], state["rank"]) == (2, 1, 0)
     assert list(state["pruners"]) == ["0", "2"]
     before = state["pruners"]["0"].clone()
     step(model, 0)
@@ -82,7 +83,7 @@ def refused(state, kind=ValueError, model=None, **options):
 
 
 def test_another_version_is_refused():
-    assert refused(used_state(version=2)) == "expected the state's version to be 1, got 2"
+    assert refused(used_state(version=1)) == "expected the state's version to be 2, got 1"
 
 
 def test_what_is_no_state_is_refused():
@@ -125,6 +126,48 @@ def test_a_damaged_tensor_is_refused():
     assert refused(state, TypeError) == sentence + "torch.float32 of rank 1"
     state["pruners"]["0"] = 3
     assert refused(state, TypeError) == sentence + "3"
+
+
+IMPOSSIBLE = {
+    "seed": (pruning.SEED, 2.0**53),
+    "offset": (pruning.OFFSET, 0.5),
+    "pushes": (pruning.PUSHES, -1.0),
+    "threshold": (pruning.THRESHOLD, math.nan),
+    "layout": (pruning.LAYOUT, 4.0),
+    "factor": (pruning.FACTOR, math.inf),
+    "rate": (pruning.RATE, 1.0),
+    "density": (pruning.DENSITY, 1.5),
+    "history": (pruning.HEADER + 1, math.nan),
+}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_impossible_values_are_refused(what):
+    slot, value = IMPOSSIBLE[what]
+    state = used_state()
+    state["pruners"]["2"][slot] = value
+    expected = f"expected the state of '2' to be one of possible values, got {value} in slot {slot}"
+    assert refused(state, strict=False) == expected
+
+
+def test_a_state_saved_after_a_gradient_with_nan_resumes():
+    model, resumed = pruned_model(), pruned_model()
+    x = torch.ones(4, requires_grad=True)
+    model(x).backward(torch.tensor([1, math.nan, 2, 3]))
+    load_pruning_state(resumed, pruning_state(model))
+    assert torch.equal(resumed[2].state.isnan(), model[2].state.isnan())
+    assert resumed[2].state.isnan().any()
+
+
+def test_resuming_restores_rates_and_densities():
+    saved, model = pruned_model(), pruned_model()
+    saved[0].set_rate(density=0.3)
+    saved[2].set_rate(0)
+    load_pruning_state(model, pruning_state(saved))
+    assert [(p.rate, p.density, p.factor) for p in (model[0], model[2])] == [
+        (None, 0.3, 1 / 0.3),
+        (0.0, None, 0.0),
+    ]
 
 
 @pytest.mark.parametrize("what, wanted", [("world_size", 1), ("rank", 0)])

@@ -329,12 +329,12 @@ def test_checkpoint_of_other_data_is_refused(tmp_path, saved, train):
 def test_checkpoint_of_another_version_is_refused(saved, folder, train):
     change(saved, sparsetrain_checkpoint=99)
     result = train("--resume", saved, "--data-dir", folder)
-    assert_refused(result, "a checkpoint of version 1, got version 99")
+    assert_refused(result, "a checkpoint of version 2, got version 99")
 
 
 def test_a_checkpoint_without_its_settings_is_refused(tmp_path, train):
     path = tmp_path / "foreign.pt"
-    torch.save({"sparsetrain_checkpoint": 1}, path)
+    torch.save({"sparsetrain_checkpoint": checkpoint.VERSION}, path)
     assert_refused(train("--resume", path), "a whole checkpoint of this version")
 
 

@@ -138,14 +138,11 @@ struct Prune : Function<Prune> {
 };
 
 struct PruneStep : Function<PruneStep> {
-  static at::Tensor forward(AutogradContext*, const at::Tensor& grad, const at::Tensor& state,
-                            double factor) {
+  static at::Tensor forward(AutogradContext*, const at::Tensor& grad, const at::Tensor& state) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    return ops::prune_step(grad, state, factor);
+    return ops::prune_step(grad, state);
   }
-  static variable_list backward(AutogradContext*, variable_list grads) {
-    return {grads[0], {}, {}};
-  }
+  static variable_list backward(AutogradContext*, variable_list grads) { return {grads[0], {}}; }
 };
 
 std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tensor& threshold,
@@ -154,8 +151,8 @@ std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tenso
   return {out[0], out[1]};
 }
 
-at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state, double factor) {
-  return PruneStep::apply(grad, state, factor);
+at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state) {
+  return PruneStep::apply(grad, state);
 }
 
 // The state rides in saved_data, not in save_for_backward: prune_step changes it between two
@@ -163,17 +160,13 @@ at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state, double fa
 // tensor. An identity returns input.detach(): the same storage and version counter, but no view of
 // the input, which an activation behind it could not change in place.
 struct PruneGrad : Function<PruneGrad> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& state,
-                            double factor) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input,
+                            const at::Tensor& state) {
     ctx->saved_data["state"] = state;
-    ctx->saved_data["factor"] = factor;
     return input.detach();
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    return {ops::prune_step(grads[0], ctx->saved_data["state"].toTensor(),
-                            ctx->saved_data["factor"].toDouble()),
-            {},
-            {}};
+    return {ops::prune_step(grads[0], ctx->saved_data["state"].toTensor()), {}};
   }
 };
 
@@ -190,8 +183,8 @@ struct ObserveGrad : Function<ObserveGrad> {
   }
 };
 
-at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state, double factor) {
-  return PruneGrad::apply(input, state, factor);
+at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state) {
+  return PruneGrad::apply(input, state);
 }
 
 at::Tensor observe_grad(const at::Tensor& input, const at::Tensor& state, int64_t every) {

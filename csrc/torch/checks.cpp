@@ -1,8 +1,6 @@
 // The sentences of every refusal.
 #include "checks.h"
 
-#include <cmath>
-
 #include "state.h"
 
 namespace sparsetrain {
@@ -108,7 +106,7 @@ void check_prune(const at::Tensor& grad, const at::Tensor& threshold, const at::
                     c10::str(rng.scalar_type(), " ", rng.sym_sizes()));
 }
 
-void check_prune_step(const at::Tensor& grad, const at::Tensor& s, double factor) {
+void check_prune_step(const at::Tensor& grad, const at::Tensor& s) {
   check_floating("prune_step", "grad", grad);
   SPARSETRAIN_CHECK(s.scalar_type() == at::kDouble && s.dim() == 1 &&
                         s.sym_size(0) >= int64_t{state::kFifo} && s.is_contiguous(),
@@ -117,8 +115,6 @@ void check_prune_step(const at::Tensor& grad, const at::Tensor& s, double factor
                     c10::str(s.scalar_type(), " ", s.sym_sizes()));
   SPARSETRAIN_CHECK(s.device() == grad.device(), ValueError, "prune_step", "state",
                     c10::str("on ", grad.device(), " like grad"), s.device());
-  SPARSETRAIN_CHECK(std::isfinite(factor) && factor >= 0, ValueError, "prune_step", "factor",
-                    "finite and at least 0", factor);
 }
 
 void check_observe(const char* op, const at::Tensor& input, const at::Tensor& s, int64_t every) {

@@ -41,7 +41,7 @@ void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input,
 
 // What prune and prune_step ask of threshold and state. The state's slots are described in state.h.
 void check_prune(const at::Tensor& grad, const at::Tensor& threshold, const at::Tensor& rng);
-void check_prune_step(const at::Tensor& grad, const at::Tensor& state, double factor);
+void check_prune_step(const at::Tensor& grad, const at::Tensor& state);
 void check_observe(const char* op, const at::Tensor& input, const at::Tensor& state, int64_t every);
 
 }  // namespace sparsetrain

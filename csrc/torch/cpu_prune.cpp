@@ -98,8 +98,8 @@ double predicted_mean(const double* s, int64_t history) {
   return sum / static_cast<double>(history);
 }
 
-at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor, double factor) {
-  check_prune_step(grad, state_tensor, factor);
+at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor) {
+  check_prune_step(grad, state_tensor);
   const at::Tensor dense = dense_storage(grad), out = empty_in_order_of(grad);
   if (dense.numel() == 0) return out;
   const auto n = static_cast<double>(dense.numel());
@@ -110,6 +110,9 @@ at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor
   // own.
   static std::mutex mutex;
   std::unique_lock lock(mutex);
+  const double factor = s[state::kFactor];
+  SPARSETRAIN_CHECK(std::isfinite(factor) && factor >= 0, ValueError, "prune_step",
+                    "the factor in state", "finite and at least 0", factor);
   check_resumed(s, dense.numel(), layout_of(dense));
   const auto seed = static_cast<uint64_t>(s[state::kSeed]);
   const auto offset = static_cast<uint64_t>(s[state::kOffset]);

@@ -11,8 +11,8 @@
 
 TORCH_LIBRARY(sparsetrain, m) {
   m.def("prune(Tensor grad, Tensor threshold, Tensor rng) -> (Tensor out, Tensor stats)");
-  m.def("prune_step(Tensor grad, Tensor(a!) state, float factor) -> Tensor");
-  m.def("prune_grad(Tensor input, Tensor state, float factor) -> Tensor");
+  m.def("prune_step(Tensor grad, Tensor(a!) state) -> Tensor");
+  m.def("prune_grad(Tensor input, Tensor state) -> Tensor");
   m.def("observe(Tensor input, Tensor(a!) state, int every) -> ()");
   m.def("observe_grad(Tensor input, Tensor state, int every) -> Tensor");
   m.def(
@@ -67,8 +67,8 @@ std::tuple<at::Tensor, at::Tensor> prune_meta(const at::Tensor& grad, const at::
   return {empty_in_order_of(grad), at::empty({3}, grad.options().dtype(at::kDouble))};
 }
 
-at::Tensor prune_step_meta(const at::Tensor& grad, const at::Tensor& state, double factor) {
-  check_prune_step(grad, state, factor);
+at::Tensor prune_step_meta(const at::Tensor& grad, const at::Tensor& state) {
+  check_prune_step(grad, state);
   return empty_in_order_of(grad);
 }
 
@@ -103,9 +103,9 @@ std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tenso
   return op.call(grad, threshold, rng);
 }
 
-at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state, double factor) {
+at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state) {
   static auto op = typed_operator<decltype(prune_step)>("sparsetrain::prune_step");
-  return op.call(grad, state, factor);
+  return op.call(grad, state);
 }
 
 void observe(const at::Tensor& input, const at::Tensor& state, int64_t every) {

@@ -18,6 +18,9 @@ enum Slot : int64_t {
   kSmallest,        // fewest elements of any call
   kLargest,         // most elements of any call
   kResumed,  // 1: loaded, the next call must continue what was saved; 2: one remainder passed
+  kFactor,   // threshold / mean |g|, finite and at least 0
+  kRate,     // what the factor was made from, for Python to tell: a rate in [0, 1),
+  kDensity,  // or a density in (0, 1]; 0: the rate counts
   kFifo,     // from here: the last `history` means of |g|
 };
 
