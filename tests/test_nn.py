@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-import torchvision
 from nets import CONFIGURATIONS, density, message, same, small_net, trained
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -12,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sparsetrain import (
     SparseConv2d,
     convert,
-    describe,
     pruning,
     revert,
 )
@@ -142,39 +140,6 @@ def test_an_activation_may_work_in_place_behind_the_module(placement):
         nn.LeakyReLU(0.1, inplace)(conv(x.clone().requires_grad_())).square().sum().backward()
         grads.append([p.grad.clone() for p in conv.parameters()])
     assert same(*grads)
-
-
-FAMILIES = {
-    "resnet18": 32,
-    "alexnet": 64,
-    "squeezenet1_1": 32,
-    "mobilenet_v2": 32,
-    "densenet121": 32,
-    "shufflenet_v2_x0_5": 32,
-    "efficientnet_b0": 32,
-    "googlenet": 32,
-}
-
-
-def training_gradients(model, size):
-    torch.manual_seed(1)  # dropout draws the same in both
-    y = model(torch.randn(2, 3, size, size))
-    y = y[0] if isinstance(y, tuple) else y
-    y.square().mean().backward()
-    return [p.grad for p in model.parameters() if p.grad is not None]
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_torchvision_model_that_prunes_nothing_has_its_own_gradients(name):
-    options = {"init_weights": False} if name == "googlenet" else {}
-    torch.manual_seed(0)
-    plain = torchvision.models.get_model(name, num_classes=10, **options)
-    sparse = convert(copy.deepcopy(plain), 0, backend="dense")
-    assert not any("registration order" in row.rule for row in describe(sparse))
-    size = FAMILIES[name]
-    assert same(training_gradients(plain, size), training_gradients(sparse, size))
-    assert same(list(plain.state_dict().values()), list(revert(sparse).state_dict().values()))
-    assert [type(m) for m in sparse.modules()] == [type(m) for m in plain.modules()]
 
 
 def test_compiled_training_is_eager_training():
