@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from nets import CONFIGURATIONS, density, message, same, small_net, trained
+from nets import CONFIGURATIONS, density, message, same, small_net
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -140,15 +140,3 @@ def test_an_activation_may_work_in_place_behind_the_module(placement):
         nn.LeakyReLU(0.1, inplace)(conv(x.clone().requires_grad_())).square().sum().backward()
         grads.append([p.grad.clone() for p in conv.parameters()])
     assert same(*grads)
-
-
-def test_compiled_training_is_eager_training():
-    eager, _ = trained(0)
-    twin = copy.deepcopy(eager)
-    compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
-    for i in range(5):
-        x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(i))
-        for model in (eager, compiled):
-            model(x).square().sum().backward()
-    assert same([p.grad for p in eager.parameters()], [p.grad for p in twin.parameters()])
-    assert torch.equal(eager[2].pruner.state, twin[2].pruner.state)
