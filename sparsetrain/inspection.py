@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -146,7 +147,7 @@ def _backends(
         conv.dilation,
         conv.groups,
         dtype=conv.seen.dtype,
-        memory_format=conv.seen.memory_format,
+        memory_format=torch.channels_last if conv.seen.channels_last else torch.contiguous_format,
         input_density=1.0 if input_density is None else input_density,
         grad_density=1.0 if grad_density is None else grad_density,
         backend=conv.backend,

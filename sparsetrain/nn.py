@@ -19,7 +19,7 @@ class Seen(NamedTuple):
 
     shape: torch.Size
     dtype: torch.dtype
-    memory_format: torch.memory_format
+    channels_last: bool  # not a torch.memory_format, which torch.save cannot write
     padding: str | tuple[int, ...]
 
 
@@ -160,12 +160,11 @@ class SparseConv2d(nn.Conv2d):
         """Notes what stats() needs to ask which backend was chosen."""
         nhwc = input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last)
         nhwc = nhwc and not input.is_contiguous()
-        memory_format = torch.channels_last if nhwc else torch.contiguous_format
         device, dtype = input.device.type, input.dtype
         autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         if autocast and dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)
-        self.seen = Seen(input.shape, dtype, memory_format, padding)
+        self.seen = Seen(input.shape, dtype, nhwc, padding)
 
     def extra_repr(self) -> str:
         """nn.Conv2d's, then the backend and where pruning goes."""
