@@ -2,6 +2,7 @@
 #include "observe.h"
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -32,72 +33,112 @@ int32_t nonzero(T word, int shift) {
   return static_cast<T>(word << shift) != 0;
 }
 
-// Adds up one (n, h): map[w] over channels, rows[c] over columns.
+// The counts of one image, on the way to an Observation.
+struct ImageCounts {
+  int32_t* map;                        // [height, width]
+  int64_t* channels;                   // [channels], of all images
+  std::vector<int64_t> sums, squares;  // [height]: of a row's nonzeros, over channels
+};
+
+// Channels lie next to each other: a pixel is a run of memory.
 template <class T>
-void count_row(const char* row, const View& v, int32_t* __restrict map, int32_t* __restrict rows) {
+void count_pixels(const char* image, const View& v, std::vector<int32_t>* row, ImageCounts* out) {
   const int shift = v.is_float ? 1 : 0;
-  const int64_t channels = v.shape[1], width = v.shape[3];
-  const auto item = static_cast<int64_t>(sizeof(T));
-  if (v.strides[1] == item && channels > 1) {  // channels_last
+  const auto [images, channels, height, width] = v.shape;
+  for (int64_t h = 0; h < height; ++h) {
+    std::fill(row->begin(), row->end(), 0);
+    int32_t* __restrict counts = row->data();
     for (int64_t w = 0; w < width; ++w) {
-      const T* __restrict in = reinterpret_cast<const T*>(row + w * v.strides[3]);
+      const T* __restrict in =
+          reinterpret_cast<const T*>(image + h * v.strides[2] + w * v.strides[3]);
       int32_t sum = 0;
       for (int64_t c = 0; c < channels; ++c) {
         const int32_t set = nonzero(in[c], shift);
-        rows[c] += set;
+        counts[c] += set;
         sum += set;
       }
-      map[w] += sum;
+      out->map[h * width + w] = sum;
     }
-  } else if (v.strides[3] == item) {
     for (int64_t c = 0; c < channels; ++c) {
-      const T* __restrict in = reinterpret_cast<const T*>(row + c * v.strides[1]);
-      int32_t sum = 0;
-      for (int64_t w = 0; w < width; ++w) {
-        const int32_t set = nonzero(in[w], shift);
-        map[w] += set;
-        sum += set;
-      }
-      rows[c] += sum;
-    }
-  } else {
-    for (int64_t c = 0; c < channels; ++c) {
-      for (int64_t w = 0; w < width; ++w) {
-        const char* in = row + c * v.strides[1] + w * v.strides[3];
-        const int32_t set = nonzero(*reinterpret_cast<const T*>(in), shift);
-        map[w] += set;
-        rows[c] += set;
-      }
+      out->channels[c] += counts[c];
+      out->sums[static_cast<size_t>(h)] += counts[c];
+      out->squares[static_cast<size_t>(h)] += int64_t{counts[c]} * counts[c];
     }
   }
+}
+
+// Any other layout: row by row, channel by channel. kDense: columns are next to each other.
+template <class T, bool kDense>
+void count_rows(const char* image, const View& v, ImageCounts* out) {
+  const int shift = v.is_float ? 1 : 0;
+  const auto [images, channels, height, width] = v.shape;
+  const int64_t step = kDense ? static_cast<int64_t>(sizeof(T)) : v.strides[3];
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t h = 0; h < height; ++h) {
+      const char* __restrict in = image + c * v.strides[1] + h * v.strides[2];
+      int32_t* __restrict map = out->map + h * width;
+      int32_t sum = 0;
+      for (int64_t w = 0; w < width; ++w) {
+        const int32_t set = nonzero(*reinterpret_cast<const T*>(in + w * step), shift);
+        map[w] += set;
+        sum += set;
+      }
+      out->channels[c] += sum;
+      out->sums[static_cast<size_t>(h)] += sum;
+      out->squares[static_cast<size_t>(h)] += int64_t{sum} * sum;
+    }
+  }
+}
+
+template <class T>
+Observation observe_words(const View& v) {
+  const auto [images, channels, height, width] = v.shape;
+  Observation o;
+  o.map.assign(static_cast<size_t>(images * height * width), 0);
+  o.channels.assign(static_cast<size_t>(channels), 0);
+  const auto item = static_cast<int64_t>(sizeof(T));
+  std::vector<int32_t> row(static_cast<size_t>(channels));
+  for (int64_t n = 0; n < images; ++n) {
+    const char* image = v.data + n * v.strides[0];
+    const std::vector<int64_t> zeros(static_cast<size_t>(height), 0);
+    ImageCounts counts{o.map.data() + n * height * width, o.channels.data(), zeros, zeros};
+    if (v.strides[1] == item && channels > 1)
+      count_pixels<T>(image, v, &row, &counts);
+    else if (v.strides[3] == item)
+      count_rows<T, true>(image, v, &counts);
+    else
+      count_rows<T, false>(image, v, &counts);
+    for (size_t h = 0; h < zeros.size(); ++h) {
+      const double count = static_cast<double>(channels);
+      const double mean = static_cast<double>(counts.sums[h]) / count;
+      o.row_nnz_var += std::max(0.0, static_cast<double>(counts.squares[h]) / count - mean * mean);
+    }
+  }
+  if (images * height > 0) o.row_nnz_var /= static_cast<double>(images * height);
+  return o;
+}
+
+// 64 columns, or what is left of a row, as bits. Eight bytes of 0 or 1 become eight bits by a
+// multiply: byte i goes to bit 56 + i, and no two of the products' bits meet.
+template <class T>
+uint64_t pack_word(const char* in, int64_t step, int64_t columns, int shift) {
+  std::array<uint8_t, 64> set{};
+  for (int64_t w = 0; w < columns; ++w)
+    set[static_cast<size_t>(w)] =
+        static_cast<uint8_t>(nonzero(*reinterpret_cast<const T*>(in + w * step), shift));
+  uint64_t bits = 0;
+  for (size_t i = 0; i * 8 < static_cast<size_t>(columns); ++i) {
+    uint64_t bytes;  // little-endian, as every machine that torch runs on
+    std::memcpy(&bytes, set.data() + 8 * i, sizeof bytes);
+    bits |= bytes * 0x0102040810204080u >> 56 << (8 * i);
+  }
+  return bits;
 }
 
 }  // namespace
 
 Observation observe(const View& v) {
-  const auto [images, channels, height, width] = v.shape;
-  Observation o;
-  o.map.assign(static_cast<size_t>(images * height * width), 0);
-  o.channels.assign(static_cast<size_t>(channels), 0);
-  std::vector<int32_t> rows(static_cast<size_t>(channels));
-  with_word(v.item_bytes, [&, n_images = images, n_rows = height, row_width = width](auto word) {
-    for (int64_t i = 0; i < n_images * n_rows; ++i) {
-      const int64_t n = i / n_rows, h = i % n_rows;
-      std::fill(rows.begin(), rows.end(), 0);
-      count_row<decltype(word)>(v.data + n * v.strides[0] + h * v.strides[2], v,
-                                o.map.data() + i * row_width, rows.data());
-      double sum = 0, squares = 0;
-      for (size_t c = 0; c < rows.size(); ++c) {
-        o.channels[c] += rows[c];
-        sum += rows[c];
-        squares += static_cast<double>(rows[c]) * rows[c];
-      }
-      const double count = static_cast<double>(rows.size()), mean = sum / count;
-      o.row_nnz_var += std::max(0.0, squares / count - mean * mean);
-    }
-  });
-  if (images * height > 0) o.row_nnz_var /= static_cast<double>(images * height);
-  return o;
+  return with_word(v.item_bytes, [&](auto word) { return observe_words<decltype(word)>(v); });
 }
 
 Bitmap pack(const View& v, int64_t images) {
@@ -110,11 +151,9 @@ Bitmap pack(const View& v, int64_t images) {
       const int64_t n = row / (bits.channels * bits.height);
       const int64_t c = row / bits.height % bits.channels, h = row % bits.height;
       const char* in = v.data + n * v.strides[0] + c * v.strides[1] + h * v.strides[2];
-      uint64_t* out = bits.words.data() + row * words;
-      for (int64_t w = 0; w < bits.width; ++w) {
-        const auto value = *reinterpret_cast<const decltype(word)*>(in + w * v.strides[3]);
-        out[w / 64] |= static_cast<uint64_t>(nonzero(value, shift)) << (w % 64);
-      }
+      for (int64_t w = 0; w < bits.width; w += 64)
+        bits.words[static_cast<size_t>(row * words + w / 64)] = pack_word<decltype(word)>(
+            in + w * v.strides[3], v.strides[3], std::min<int64_t>(64, bits.width - w), shift);
     }
   });
   return bits;
