@@ -97,13 +97,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
         name = func._schema.name
-        if name in _FORWARD:
+        if name in _FORWARD:  # before the call: x and dy were just written and are in the caches
             self._forward(_arguments(func, args, kwargs))
         elif name in _BACKWARD:
             self._backward(_arguments(func, args, kwargs))
-        elif name == "aten::_to_copy" and _identity(args[0]) in self._names:
+        out = func(*args, **(kwargs or {}))
+        if name == "aten::_to_copy" and _identity(args[0]) in self._names:
             self._renamed[_identity(out)] = _identity(args[0])
         return out
 
