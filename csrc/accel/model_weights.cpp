@@ -52,6 +52,7 @@ class WeightsModel {
     cuts_ = segments(s_, Pass::kGradWeight, chip);
     x_quantiles_ = f.x_quantiles(false, 8);
     dy_quantiles_ = f.dy_quantiles(8);
+    nonzero_bytes_ = static_cast<double>(chip.value_bits + chip.offset_bits) / 8;
     drain_ = std::ceil(static_cast<double>(chip.pes_per_group * s_.S) /
                        static_cast<double>(chip.ppu_values_per_cycle));
   }
@@ -130,7 +131,7 @@ class WeightsModel {
   void task(const Pattern& pattern, const std::vector<Row>& rows, double slabs) {
     const size_t pes = pattern.kernel_row.size();
     std::vector<double> ops(pes, 0.0), macs(pes, 0.0), dy(pes, 0.0);
-    double x_bytes = 0, dy_bytes = 0, elements = 0, all_rows = 0;
+    double bytes = 0, x_elements = 0, dy_elements = 0, all_rows = 0;
     for (const Row& row : rows) {
       int64_t last_filter = -1;
       all_rows += row.rows;
@@ -144,23 +145,27 @@ class WeightsModel {
         bool streamed = false;
         for (size_t i = 0; i < j; ++i) streamed |= pattern.kernel_row[i] == pattern.kernel_row[j];
         if (!streamed) {
-          x_bytes += row.rows * row.x_bytes[r];
-          elements += row.rows * row.x_elements[r];
+          bytes += row.rows * row.x_bytes[r];
+          x_elements += row.rows * row.x_elements[r];
         }
         if (pattern.filter[j] != last_filter) {
-          dy_bytes += row.rows * row.dy_bytes;
-          elements += row.rows * row.dy_elements;
+          bytes += row.rows * row.dy_bytes;
+          dy_elements += row.rows * row.dy_elements;
           last_filter = pattern.filter[j];
         }
       }
     }
     const double tasks = slabs * pattern.tasks * static_cast<double>(s_.C);
+    // A channel with fewer nonzeros streams fewer of them, but as many headers.
     const double buckets = static_cast<double>(x_quantiles_.size() * dy_quantiles_.size());
     for (double x_share : x_quantiles_)
       for (double dy_share : dy_quantiles_)
-        times_.add(tasks / buckets,
-                   drain_ + task_cycles(work(ops, macs, dy, x_bytes * x_share + dy_bytes * dy_share,
-                                             x_share, dy_share, all_rows)));
+        times_.add(
+            tasks / buckets,
+            drain_ + task_cycles(work(ops, macs, dy,
+                                      bytes + nonzero_bytes_ * (x_elements * (x_share - 1) +
+                                                                dy_elements * (dy_share - 1)),
+                                      x_share, dy_share, all_rows)));
     double total_ops = 0, total_macs = 0;
     for (size_t j = 0; j < pes; ++j) {
       total_ops += ops[j] * static_cast<double>(cuts_.size());
@@ -171,8 +176,8 @@ class WeightsModel {
     tally_.ops += tasks * total_ops;
     tally_.macs += tasks * total_macs;
     tally_.busy += tasks * (total_ops * static_cast<double>(chip_.row_start_cycles) + total_macs);
-    tally_.port += tasks * (x_bytes + dy_bytes);
-    tally_.streamed += tasks * elements;
+    tally_.port += tasks * bytes;
+    tally_.streamed += tasks * (x_elements + dy_elements);
   }
 
   GroupWork work(const std::vector<double>& ops, const std::vector<double>& macs,
@@ -209,9 +214,8 @@ class WeightsModel {
   double x_race(double rows, double most_macs, double x_share) const {
     const double nonzeros = rows * x_share * f_.x_density() * static_cast<double>(s_.W);
     if (nonzeros <= 0) return 0;
-    const double bytes = static_cast<double>(chip_.value_bits + chip_.offset_bits) / 8;
     const double streams = static_cast<double>(std::min(chip_.pes_per_group, s_.R));
-    const double port = bytes * streams / static_cast<double>(chip_.port_bytes_per_cycle);
+    const double port = nonzero_bytes_ * streams / static_cast<double>(chip_.port_bytes_per_cycle);
     return std::sqrt(rows * f_.x_row_residual() * f_.x_clustering()) *
            std::abs(most_macs / nonzeros - port);
   }
@@ -223,7 +227,7 @@ class WeightsModel {
   std::vector<Pattern> patterns_;
   std::vector<Segment> cuts_;
   std::vector<double> x_quantiles_, dy_quantiles_, window_;
-  double drain_;
+  double drain_, nonzero_bytes_;
   TaskTimes times_;
   Tally tally_;
 };
