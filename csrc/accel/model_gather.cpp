@@ -72,7 +72,7 @@ class GatherModel {
   }
 
   Tally result(double cv_floor) {
-    tally_.makespan = makespan(times_, chip_.groups, cv_floor);
+    tally_.makespan = makespan({times_}, chip_.groups, cv_floor);
     return tally_;
   }
 

@@ -69,7 +69,7 @@ class WeightsModel {
       for (Row& row : rows) row.rows /= static_cast<double>(plan_.slabs);
       slab(rows, static_cast<double>(plan_.slabs));
     }
-    tally_.makespan = makespan(times_, chip_.groups, chip_.skips_zeros ? 0.05 : 0.0);
+    tally_.makespan = makespan(blocks_, chip_.groups, chip_.skips_zeros ? 0.05 : 0.0);
     return tally_;
   }
 
@@ -125,6 +125,7 @@ class WeightsModel {
   }
 
   void slab(const std::vector<Row>& rows, double slabs) {
+    blocks_.emplace_back();
     for (const Pattern& pattern : patterns_) task(pattern, rows, slabs);
   }
 
@@ -160,7 +161,7 @@ class WeightsModel {
     const double buckets = static_cast<double>(x_quantiles_.size() * dy_quantiles_.size());
     for (double x_share : x_quantiles_)
       for (double dy_share : dy_quantiles_)
-        times_.add(
+        blocks_.back().add(
             tasks / buckets,
             drain_ + task_cycles(work(ops, macs, dy,
                                       bytes + nonzero_bytes_ * (x_elements * (x_share - 1) +
@@ -228,7 +229,7 @@ class WeightsModel {
   std::vector<Segment> cuts_;
   std::vector<double> x_quantiles_, dy_quantiles_, window_;
   double drain_, nonzero_bytes_;
-  TaskTimes times_;
+  std::vector<TaskTimes> blocks_;  // by slab
   Tally tally_;
 };
 

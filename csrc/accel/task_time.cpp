@@ -70,13 +70,21 @@ double TaskTimes::cv() const {
   return std::sqrt(std::max(0.0, squares_ / tasks_ - m * m)) / m;
 }
 
-double makespan(const TaskTimes& times, int64_t groups, double cv_floor) {
-  const double x = times.tasks() / static_cast<double>(groups);
-  const double cv = std::max(times.cv(), cv_floor);
-  // loose: 0 when all tasks are equal and groups run in step (whole rounds), 1 when their finishing
-  // times have spread over a whole task (a uniform spread has 1/3.46 of its width as deviation).
-  const double loose = std::min(1.0, 3.46 * cv * std::sqrt(x));
-  return times.mean() * (x + (1 - loose) * (std::ceil(x) - x) + loose * (0.5 + cv));
+double makespan(const std::vector<TaskTimes>& blocks, int64_t groups, double cv_floor) {
+  double end = 0, begun = 0;  // work of this and all earlier blocks, a group
+  for (const TaskTimes& block : blocks) {
+    if (block.cycles() <= 0) continue;
+    begun += block.cycles() / static_cast<double>(groups);
+    const double x = begun / block.mean(), cv = std::max(block.cv(), cv_floor);
+    // loose: 0 when all tasks are equal and groups run in step (whole rounds), 1 when their
+    // finishing times have spread over a whole task (a uniform spread has 1/3.46 of its width as
+    // deviation).
+    const double loose = std::min(1.0, 3.46 * cv * std::sqrt(x));
+    const double tail = (1 - loose) * (std::ceil(x) - x) + loose * (0.5 + cv);
+    // A short last block fills the gaps that the tasks before it leave.
+    end = std::max(end, begun + block.mean() * tail);
+  }
+  return end;
 }
 
 }  // namespace sparsetrain::accel

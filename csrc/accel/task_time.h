@@ -25,7 +25,7 @@ struct GroupWork {
 };
 double task_cycles(const GroupWork& work);
 
-// Mean and spread of task times, gathered over rows and channels.
+// Mean and spread of the task times of one block, gathered over rows and channels.
 class TaskTimes {
  public:
   void add(double tasks, double cycles) {
@@ -33,7 +33,7 @@ class TaskTimes {
     sum_ += tasks * cycles;
     squares_ += tasks * cycles * cycles;
   }
-  double tasks() const { return tasks_; }
+  double cycles() const { return sum_; }
   double mean() const { return tasks_ > 0 ? sum_ / tasks_ : 0; }
   double cv() const;
 
@@ -41,8 +41,8 @@ class TaskTimes {
   double tasks_ = 0, sum_ = 0, squares_ = 0;
 };
 
-// Cycles until the last of the tasks ends when each goes to the first free group. cv_floor: spread
-// that the means in `times` do not show.
-double makespan(const TaskTimes& times, int64_t groups, double cv_floor);
+// Cycles until the last task of all blocks ends when, block after block, each goes to the first
+// free group. cv_floor: spread that the means in `blocks` do not show.
+double makespan(const std::vector<TaskTimes>& blocks, int64_t groups, double cv_floor);
 
 }  // namespace sparsetrain::accel
