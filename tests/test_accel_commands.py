@@ -28,6 +28,20 @@ def frozen():
     return tiny().requires_grad_(False)
 
 
+def leaves():
+    raise SystemExit(0)
+
+
+class Stubborn(nn.Conv2d):
+    """A model that fails as no torch operator would."""
+
+    def __init__(self):
+        super().__init__(3, 4, 3)
+
+    def forward(self, x):
+        raise KeyError("mask")
+
+
 TINY = ["test_accel_commands:tiny", "--input-shape", "3,8,8", "--batch-size", "2"]
 
 
@@ -157,17 +171,23 @@ def test_a_file_adds_chips_and_prices(tmp_path):
     assert (free.name, free.dram_pj) == ("free_dram", 0)
     assert accel.find_prices(f"{path}:eyeriss_ratios") == accel.PRICES["eyeriss_ratios"]
     assert run("estimate", *TINY, "--chip", path, "--prices", path).exit_code == 0
+    path.write_text(FILE + "[chips.third]\ngroups = 19")
+    with pytest.raises(ValueError, match=r"one of its chips \(half, third\), like .*:name, got"):
+        accel.find_chip(str(path))
 
 
 REFUSED = {
     "[chip.half]": "did you mean 'chips'",
     "[chips.half]\nport_bytes = 4": "did you mean 'port_bytes_per_cycle'",
     "[chips.half]\ngroups = 0": "groups to be in",
-    "[chips.half]\ngroups = 1.5": "groups to be int",
+    "[chips.half]\ngroups = 1.5": "groups to be a whole number",
     "[chips.half]\nbase = 'x'": "to be a known name",
     "chips.half = 3": "to be a table",
     "[prices.p]\nmac = 1": "did you mean 'mac_pj'",
     "[prices.p]\nmac_pj = 1": "expected register_pj to be a number",
+    "[chips.half]\ngroups = 9999999999999999999": "groups to be a whole number below 2",
+    "[chips.half]\nname = 'other'": "got 'name'",
+    "[chips.half]\nskips_zeros = 1": "skips_zeros to be true or false",
     "[chips.half": "to be TOML",
     "[prices.p]\n": "expected mac_pj",
 }
@@ -186,13 +206,31 @@ def test_a_file_that_cannot_be_is_refused(tmp_path, text):
     ("arguments", "message"),
     [
         (["estimate", "resnt18", "--dataset", "imagenet"], "did you mean 'resnet18'"),
-        (["estimate", "nowhere:f"], "module:function"),
+        (["estimate", "nowhere:f"], "ModuleNotFoundError: No module named 'nowhere'"),
+        (["estimate", ":f"], "got ':f': ValueError: Empty module name"),
+        (["estimate", "test_accel_commands:leaves"], "test_accel_commands:leaves': SystemExit: 0"),
+        (["estimate", "test_accel_commands:Stubborn"], "3 x 32 x 32, got KeyError: 'mask'"),
+        (["estimate", *TINY[:3], "--batch-size", 2**64], "1<=x<=16777216"),
+        (["estimate", TINY[0], "--input-shape", f"3,8,{2**64}"], "at most 2^24, got '3,8,1844674"),
+        (["estimate", *TINY[:3], "--plot", "a.xyz"], "a.xyz to end in .png or .svg, got .xyz"),
+        (["estimate", *TINY[:3], "--plot", "a"], "a to end in .png or .svg, got no ending"),
+        (["estimate", *TINY, "--json", "a", "--csv", "a"], "each output to be a file of its own"),
+        (["estimate", *TINY, "--chip", "no.toml"], "no.toml to be a TOML file, got none"),
+        (["disasm", *TINY, "--most", 2**64], "2147483648"),
+        (["explore", *TINY, "--vary", "name=3"], "whole numbers of a chip, got 'name'"),
+        (["explore", *TINY, "--vary", "skips_zeros=0"], "of a chip, got 'skips_zeros'"),
+        (["explore", *TINY, "--vary", f"groups={2**64}"], "groups to be a whole number below 2^63"),
+        (["explore", *TINY, "--vary", "groups=1", "--vary", "groups=2"], "given once for each"),
+        (["explore", *TINY, "--vary", "groups=1", "--plot", "a.gif"], "in .png or .svg, got .gif"),
         (["estimate", "test_accel_commands:run", "--input-shape", "3,8,8"], "torch.nn.Module"),
         (["estimate", "test_accel_commands:empty", "--input-shape", "1,3,3"], "one convolution"),
         (["estimate", "test_accel_commands:frozen", "--input-shape", "3,8,8"], "need a gradient"),
         (["estimate", TINY[0], "--input-shape", "3"], "channels,height,width"),
-        (["estimate", TINY[0], "--input-shape", "3,0,8"], "of at least 1, got '3,0,8'"),
-        (["estimate", TINY[0], "--input-shape", "5,8,8"], "to take images of 5 x 8 x 8, got: "),
+        (
+            ["estimate", TINY[0], "--input-shape", "3,0,8"],
+            "of at least 1 and at most 2^24, got '3,0",
+        ),
+        (["estimate", TINY[0], "--input-shape", "5,8,8"], "to take images of 5 x 8 x 8, got "),
         (["estimate", *TINY, "--grad-density", __file__], "test_accel_commands.py to be JSON, got"),
         (["estimate", *TINY, "--grad-density", "2"], "dy_density to be in"),
         (["estimate", *TINY, "--grad-density", "much"], "a number or a JSON file"),

@@ -185,6 +185,9 @@ BAD = {
     ),
     "groups to divide": lambda: accel.Workload((accel.Layer("a", 1, 3, 4, 4, 1, 3, 3, groups=2),)),
     "kernel to fit": lambda: accel.Workload((accel.Layer("a", 1, 1, 2, 2, 1, 3, 3),)),
+    "at most 1e18": lambda: accel.Workload(
+        (accel.Layer("a", 2**20, 2**10, 2**10, 2**10, 2**10, 1, 1),)
+    ),
     "strides, dilations": lambda: accel.Workload(
         (accel.Layer("a", 1, 1, 4, 4, 1, 3, 3, stride=(0, 1)),)
     ),

@@ -35,6 +35,13 @@ void check_shape(const Layer& layer) {
       s.W + 2 * s.pad_w < s.dilation_w * (s.S - 1) + 1) {
     fail(layer, "expected the kernel to fit into the padded input, got no output");
   }
+  double products = 1;
+  for (int64_t size : {s.N, s.K, s.P(), s.Q(), s.C / s.groups, s.R, s.S})
+    products *= static_cast<double>(size);
+  if (products > 1e18) {  // counts are int64, and add up over layers
+    fail(layer, "expected a pass to have at most 1e18 multiplications, got " +
+                    std::to_string(products / 1e18) + "e18");
+  }
 }
 
 void check_density(const Layer& layer, const char* what, double density) {

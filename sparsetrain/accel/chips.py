@@ -36,17 +36,26 @@ def chip(which: str | Config = "sparsetrain168", **changes: Any) -> Config:
                 + nearest(which, CHIPS)
             )
         which = CHIPS[which]
-    known = which.as_dict()
-    for key in changes:
-        if key not in known:
-            raise ValueError(
-                f"sparsetrain.accel.chip: expected numbers of a chip, got {key!r}; "
-                + nearest(key, known)
-            )
+    check_numbers("sparsetrain.accel.chip:", which, changes)
     if changes and "name" not in changes:
         changed = ", ".join(f"{key}={value}" for key, value in changes.items())
         changes["name"] = f"{which.name} with {changed}"
     return which.replace(**changes) if changes else which
+
+
+def check_numbers(where: str, base: Config, changes: Mapping[str, Any]) -> None:
+    """Raises ValueError that begins with `where` unless `base` has such numbers, of such types."""
+    known = base.as_dict()
+    for key, value in changes.items():
+        if key not in known:
+            raise ValueError(
+                f"{where} expected numbers of a chip, got {key!r}; " + nearest(key, known)
+            )
+        kind = type(known[key])
+        fits = type(value) is kind and not (kind is int and abs(value) >= 2**63)
+        if not fits:
+            kinds = {int: "a whole number below 2^63", bool: "true or false", str: "text"}
+            raise ValueError(f"{where} expected {key} to be {kinds[kind]}, got {value!r}")
 
 
 def prices(which: str | Prices = "aladdin_cacti32_14nm") -> Prices:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparsetrain.accel.chips import DEFAULT_PRICES, chip, sparsetrain168
+from sparsetrain.accel.chips import DEFAULT_PRICES, chip, nearest, sparsetrain168
 from sparsetrain.accel.core import Config, Prices, dense_twin
 from sparsetrain.accel.layers import Workload
 from sparsetrain.accel.report import estimate
@@ -65,6 +65,13 @@ def explore(
     """
     grid = dict(vary or {})
     names = tuple(grid)
+    known = [key for key, value in base.as_dict().items() if type(value) is int]
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"sparsetrain.accel.explore: expected whole numbers of a chip, got {name!r}; "
+                + nearest(name, known)
+            )
     results = []
     for values in itertools.product(*grid.values()):
         machine = chip(base, **dict(zip(names, values, strict=True)))

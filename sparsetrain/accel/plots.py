@@ -23,6 +23,16 @@ def _pyplot() -> Any:
     return plt
 
 
+def check_plot(path: Path) -> None:
+    """Raises ValueError unless `path` ends in .png or .svg; ModuleNotFoundError as plotting."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise ValueError(
+            f"sparsetrain.accel.plots: expected {path} to end in .png or .svg, got "
+            f"{path.suffix or 'no ending'}"
+        )
+    _pyplot()
+
+
 def plot_step(compared: Comparison, table: str | Prices, path: Path) -> None:
     """Three panels: cycles by pass, energy by part, layers against port and multiplier limits."""
     plt = _pyplot()

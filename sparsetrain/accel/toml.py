@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsetrain.accel.chips import CHIPS, PRICES, chip, nearest, prices
+from sparsetrain.accel.chips import CHIPS, PRICES, check_numbers, chip, nearest, prices
 from sparsetrain.accel.core import Config, Prices
 
 _PRICES = ("mac_pj", "register_pj", "buffer_read_pj", "buffer_write_pj", "dram_pj")
@@ -37,6 +37,10 @@ def read_toml(path: Path | str) -> Catalogue:
         ValueError: it is no TOML, has an unknown key (the nearest known one is named), or a number
             that cannot be.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"sparsetrain.accel.read_toml: expected {path} to be a TOML file, got none"
+        )
     try:
         content = tomllib.loads(Path(path).read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -67,13 +71,8 @@ def _known(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
 
 def _chip(where: str, name: str, numbers: dict[str, Any]) -> Config:
     base = chip(str(numbers.pop("base", "sparsetrain168")))
-    fields = {key: value for key, value in base.as_dict().items() if key != "name"}
-    _known(where, numbers, (*fields, "base"))
-    for key, value in numbers.items():
-        if type(value) is not type(fields[key]):
-            raise ValueError(
-                f"{where} expected {key} to be {type(fields[key]).__name__}, got {value!r}"
-            )
+    _known(where, numbers, ("base", *(key for key in base.as_dict() if key != "name")))
+    check_numbers(where, base, numbers)
     return base.replace(name=name, **numbers)
 
 
@@ -108,7 +107,7 @@ def _from_file(which: str, kind: str) -> Any:
     name = name.removeprefix(":") or (own[0] if len(own) == 1 else "")
     if name not in values:
         raise ValueError(
-            f"sparsetrain.accel.read_toml: expected {path}.toml to have {kind} {name!r}, got "
-            f"{', '.join(own) or 'none'}"
+            f"sparsetrain.accel.read_toml: expected {path}.toml to be followed by the name of one "
+            f"of its {kind} ({', '.join(own) or 'none'}), like {path}.toml:name, got {which!r}"
         )
     return values[name]

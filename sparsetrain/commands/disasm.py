@@ -16,7 +16,7 @@ from sparsetrain.commands import network
     help="Blocks; also their tasks; also their row operations.",
 )  # fmt: skip
 @click.option(
-    "--most", default=4, show_default=True, type=click.IntRange(1),
+    "--most", default=4, show_default=True, type=click.IntRange(1, 2**31),
     help="Blocks of a pass, tasks of a block and operations of a task that are shown.",
 )  # fmt: skip
 @click.option("--layer", help="Only the layer of this name.")

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from sparsetrain import accel
 from sparsetrain.commands import network
-from sparsetrain.files import check_writable, write_csv, write_json
+from sparsetrain.files import write_csv, write_json
 
 
 @click.command()
@@ -33,9 +33,7 @@ def estimate(
 
     MODEL is a torchvision classification model or module:function. Nothing of it is allocated.
     """
-    for path in (json_file, csv_file, plot_file):
-        if path:
-            check_writable(path)
+    network.check_outputs(json_file, csv_file, plot_file)
     machine, table = accel.find_chip(chip), accel.find_prices(prices)
     work = network.workload(**step)
     compared = accel.compare(work, machine, simulated=simulate)

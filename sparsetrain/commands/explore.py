@@ -9,7 +9,7 @@ from rich.table import Table
 
 from sparsetrain import accel
 from sparsetrain.commands import network
-from sparsetrain.files import check_writable, write_csv, write_json
+from sparsetrain.files import write_csv, write_json
 
 
 @click.command()
@@ -33,11 +33,9 @@ def explore(
     **step: Any,
 ) -> None:
     """Cycles, energy and an area proxy of a training step of MODEL over a grid of chips."""
-    for path in (json_file, csv_file, plot_file):
-        if path:
-            check_writable(path)
+    network.check_outputs(json_file, csv_file, plot_file)
     base, table = accel.find_chip(chip), accel.find_prices(prices)
-    grid = dict(_numbers(item) for item in vary)
+    grid = _grid(vary)
     points = accel.explore(network.workload(**step), base, grid, table)
     rows = [point.as_dict() for point in points]
     _show(rows, list(grid))
@@ -55,6 +53,16 @@ def explore(
         from sparsetrain.accel.plots import plot_front
 
         plot_front(points, plot_file)
+
+
+def _grid(vary: tuple[str, ...]) -> dict[str, list[int]]:
+    grid = dict(_numbers(item) for item in vary)
+    if len(grid) < len(vary):
+        raise ValueError(
+            "sparsetrain: expected --vary to be given once for each number of the chip, got "
+            + " ".join(vary)
+        )
+    return grid
 
 
 def _numbers(item: str) -> tuple[str, list[int]]:

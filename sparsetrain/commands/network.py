@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from sparsetrain import accel, networks
+from sparsetrain.accel.plots import check_plot
+from sparsetrain.files import check_writable
 
 # What a dataset's images are: channels, size, classes.
 DATASETS = {
@@ -36,7 +38,9 @@ def options(command: F) -> F:
                 show_default=True, help="Shape of the images (a small stem below 224 pixels).",
             ),
             click.option("--input-shape", help="Channels,height,width instead of a dataset's."),
-            click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1)),
+            click.option(
+                "--batch-size", default=32, show_default=True, type=click.IntRange(1, 2**24),
+            ),
             click.option(
                 "--input-density", help="Of x in every layer but the first: a number, or a JSON "
                 f"file with one for each layer's name.  [default: {INPUT_DENSITY}]",
@@ -70,10 +74,12 @@ def workload(
         with torch.device("meta"):
             network = _network(model, shape, classes, dataset)
         work = accel.workload(network, shape, batch_size, linear=linear)
-    except RuntimeError as error:  # whatever the model says of an input that does not fit
+    except ValueError:
+        raise
+    except Exception as error:  # whatever the model says of an input that does not fit
         raise ValueError(
             f"sparsetrain: expected {model} to take images of "
-            f"{' x '.join(map(str, shape))}, got: {str(error).splitlines()[0]}"
+            f"{' x '.join(map(str, shape))}, got {_first_line(error)}"
         ) from error
     x = _density("--input-density", input_density) if input_density else None
     if x is None or isinstance(x, float):
@@ -81,6 +87,23 @@ def workload(
         value = INPUT_DENSITY if x is None else x
         x = {layer.name: 1.0 if layer.name == first else value for layer in work.layers}
     return work.with_densities(x, _density("--grad-density", grad_density))
+
+
+def check_outputs(json_file: Path | None, csv_file: Path | None, plot_file: Path | None) -> None:
+    """Finds out before any work whether what is asked for can be written.
+
+    Raises ValueError or OSError with one sentence: two outputs in one file, a folder that cannot be
+    written, a picture that is neither PNG nor SVG.
+    """
+    paths = [path.resolve() for path in (json_file, csv_file, plot_file) if path]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(
+                f"sparsetrain: expected each output to be a file of its own, got {path} twice"
+            )
+        check_writable(path)
+    if plot_file:
+        check_plot(plot_file)
 
 
 def as_numbers(step: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,15 +119,20 @@ def as_numbers(step: Mapping[str, Any]) -> dict[str, Any]:
     return {key: number(step[key]) if key in densities else step[key] for key in step}
 
 
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def _shape(text: str) -> tuple[int, int, int]:
     try:
         c, h, w = (int(part) for part in text.split(","))
-        if min(c, h, w) < 1:
+        if min(c, h, w) < 1 or max(c, h, w) > 2**24:
             raise ValueError
     except ValueError:
         raise ValueError(
-            "sparsetrain: expected --input-shape to be channels,height,width of at least 1, "
-            f"got {text!r}"
+            "sparsetrain: expected --input-shape to be channels,height,width, each of at least 1 "
+            f"and at most 2^24, got {text!r}"
         ) from None
     return c, h, w
 
@@ -150,9 +178,10 @@ def _own(model: str) -> nn.Module:
     module, _, name = model.partition(":")
     try:
         network = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # whatever a user's module or function does
         raise ValueError(
-            f"sparsetrain: expected MODEL to be module:function, got {model!r}: {error}"
+            f"sparsetrain: expected MODEL to be module:function that returns a torch.nn.Module, "
+            f"got {model!r}: {_first_line(error)}"
         ) from error
     if not isinstance(network, nn.Module):
         raise ValueError(
