@@ -2,6 +2,7 @@
 
 from rich.table import Table
 
+from sparsetrain import accel
 from sparsetrain.telemetry import EpochRecord, LayerRecord
 
 LEGEND = (
@@ -10,6 +11,10 @@ LEGEND = (
     "SparseTrain chip, each with the gain over its dense twin; all of the epoch's last step."
 )
 LAYER_LEGEND = "sparse: which of y, dx and dw (the two gradients) a sparse convolution computed."
+
+PLACE_LEGEND = (
+    "this CPU: measured, everything that a step does; chips: convolutions only, at their clocks."
+)
 
 _EPOCH_COLUMNS = (  # heading, width
     *(("epoch", 5), ("sparse", 6), ("loss", 5), ("test", 6), ("x", 5), ("dy", 5)),
@@ -66,6 +71,21 @@ def layer_table(layers: list[LayerRecord]) -> Table:
             f"{layer.energy_pj / 1e9:.3f}",
             _gain(layer.dense_energy_pj, layer.energy_pj),
         )
+    return table
+
+
+def place_table(record: EpochRecord, threads: int) -> Table:
+    """The same step on this CPU, on the chip and on its dense twin; `PLACE_LEGEND` explains it."""
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("one training step on", no_wrap=True)
+    for heading in ("ms", "mJ"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_row(f"this CPU, threads: {threads}", f"{record.step_seconds * 1e3:.2f}", "-")
+    for name, chip, cycles, energy in (
+        ("the SparseTrain chip", accel.sparsetrain168, record.cycles, record.energy_pj),
+        ("its dense twin", accel.dense_twin168, record.dense_cycles, record.dense_energy_pj),
+    ):
+        table.add_row(name, f"{cycles / chip.clock_mhz / 1e3:.2f}", f"{energy / 1e9:.2f}")
     return table
 
 

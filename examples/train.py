@@ -17,7 +17,15 @@ import torch
 from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from tables import LAYER_LEGEND, LEGEND, epoch_header, epoch_row, layer_table
+from tables import (
+    LAYER_LEGEND,
+    LEGEND,
+    PLACE_LEGEND,
+    epoch_header,
+    epoch_row,
+    layer_table,
+    place_table,
+)
 
 from sparsetrain import checkpoint, datasets, networks
 from sparsetrain.files import check_writable, write_json
@@ -184,6 +192,8 @@ def follow(trainer: Trainer, console: Console, save_path: Path, json_path: Path 
         return 128 + (interrupt.number or signal.SIGINT)
     console.print(layer_table(trainer.layers))
     console.print(LAYER_LEGEND, style="dim")
+    console.print(place_table(trainer.records[-1], trainer.settings.threads))
+    console.print(PLACE_LEGEND, style="dim")
     console.print(f"Checkpoint: {save_path}", soft_wrap=True)
     return 0
 

@@ -62,33 +62,31 @@ class EpochRecord:
 
 
 def layer_records(
-    model: nn.Module, recorded: accel.Workload, natural: accel.Workload
+    model: nn.Module, cost: accel.StepCost, natural: accel.Workload | None
 ) -> list[LayerRecord]:
-    """A record for each convolution of the `recorded` step of `model`, in forward order.
+    """A record for each convolution of the step of `model` that `cost` is of, in forward order.
 
-    `natural` is the same step with nothing pruned: from it come the densities before pruning.
+    `natural` is the same step with nothing pruned: from it come the densities before pruning. None:
+    nothing was pruned.
     """
     described = {description.name: description for description in describe(model)}
     converted = any(description.backend is not None for description in described.values())
     measured = stats(model) if converted else {}
-    chip = accel.estimate(recorded)
-    twin = accel.estimate(recorded, chip=accel.dense_twin168)
+    unpruned = natural.layers if natural else [one.layer for one in cost.layers]
     return [
         LayerRecord(
-            **_conversion(layer, described, measured),
-            input_shape=[layer.N, layer.C, layer.H, layer.W],
-            output_shape=[layer.N, layer.K, layer.P, layer.Q],
-            input_density=layer.x_density,
-            grad_density_before=unpruned.dy_density,
-            grad_density=layer.dy_density,
-            cycles=sparse.total.cycles,
-            dense_cycles=dense.total.cycles,
-            energy_pj=accel.Report(chip.chip, (sparse,)).energy_pj(PRICE_TABLE),
-            dense_energy_pj=accel.Report(twin.chip, (dense,)).energy_pj(PRICE_TABLE),
+            **_conversion(one.layer, described, measured),
+            input_shape=[one.layer.N, one.layer.C, one.layer.H, one.layer.W],
+            output_shape=[one.layer.N, one.layer.K, one.layer.P, one.layer.Q],
+            input_density=one.layer.x_density,
+            grad_density_before=before.dy_density,
+            grad_density=one.layer.dy_density,
+            cycles=one.cycles,
+            dense_cycles=one.dense_cycles,
+            energy_pj=one.energy_pj,
+            dense_energy_pj=one.dense_energy_pj,
         )
-        for layer, unpruned, sparse, dense in zip(
-            recorded.layers, natural.layers, chip.layers, twin.layers, strict=True
-        )
+        for one, before in zip(cost.layers, unpruned, strict=True)
     ]
 
 

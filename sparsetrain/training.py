@@ -116,6 +116,9 @@ class Trainer:
         )
         if not settings.dense:
             convert(self.model, settings.rate, density=settings.density, backend=settings.backend)
+        self.meter = accel.CostMeter(
+            self.model, every=self.steps, first=self.steps - 1, prices=accel.prices(PRICE_TABLE)
+        )
         torch.manual_seed(settings.seed)  # a conversion that drew from it would move dropout
         self.optimizer = SGD(
             self.model.parameters(),
@@ -183,6 +186,7 @@ class Trainer:
             load_pruning_state(self.model, state["pruning"])
         torch.set_rng_state(state["random"])
         self.epoch, self.step = state["epoch"], state["step"]
+        self.meter.steps = self.epoch * self.steps + self.step
         self._loss_sum, self._seconds = state["loss_sum"], state["seconds"]
         self.records = [EpochRecord(**record) for record in state["records"]]
         self.sparse_shares = list(state["sparse_shares"])
@@ -214,10 +218,12 @@ class Trainer:
         batch = self.data.batch(indices, stream(seed, self.epoch, self.step))
         self.model.train()
         self.optimizer.zero_grad()
-        if self.step == self.steps - 1:
-            loss = self._recorded_backward(*batch)
-        else:
+        recorded = self.meter.due
+        natural = self._natural(*batch) if recorded and not self.settings.dense else None
+        with self.meter.step():
             loss = self._backward(self.model, *batch)
+        if recorded:
+            self.layers = layer_records(self.model, self.meter.costs[-1], natural)
         self.optimizer.step()
         self.scheduler.step()
         self.step += 1
@@ -240,23 +246,16 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
-    def _recorded_backward(self, images: Tensor, labels: Tensor) -> float:
-        """A step like any other that also fills `layers`.
+    def _natural(self, images: Tensor, labels: Tensor) -> accel.Workload:
+        """What the gradients of this step would be with nothing pruned.
 
-        What its gradients would be with nothing pruned is seen in a reverted copy, with a fork of
-        the random numbers to come, so that the step itself is the same as without a recording.
+        Seen in a reverted copy, with a fork of the random numbers to come, so that the step itself
+        is the same as without a recording.
         """
-        natural = None
-        if not self.settings.dense:
-            twin = revert(copy.deepcopy(self.model))
-            with torch.random.fork_rng(devices=[]), accel.record(twin, images=0) as recording:
-                self._backward(twin, images, labels)
-            natural = recording.workload()
-        with accel.record(self.model, images=0) as recording:
-            loss = self._backward(self.model, images, labels)
-        workload = recording.workload()
-        self.layers = layer_records(self.model, workload, natural or workload)
-        return loss
+        twin = revert(copy.deepcopy(self.model))
+        with torch.random.fork_rng(devices=[]), accel.record(twin, images=0) as recording:
+            self._backward(twin, images, labels)
+        return recording.workload()
 
     @torch.no_grad()
     def _count_correct(self, part: slice) -> int:

@@ -232,8 +232,22 @@ def test_a_meter_records_every_nth_step_and_keeps_numbers():
     assert last.energy_pj == compared.report.energy_pj()
     total = sum(cost.dense_cycles for cost in meter.costs)
     assert meter.speedup == total / sum(cost.cycles for cost in meter.costs)
-    with pytest.raises(ValueError, match="every to be at least 1"):
-        accel.CostMeter(model, every=0)
+    assert sum(layer.energy_pj for layer in last.layers) == pytest.approx(last.energy_pj)
+    assert [layer.layer.name for layer in last.layers] == ["a", "b"]
+    assert all(layer.layer.maps is layer.layer.trace is None for layer in last.layers)
+
+
+def test_a_meter_starts_where_it_is_told_and_goes_on_where_it_is_set():
+    model, x = Net(), torch.randn(1, 3, 6, 8)
+    meter = accel.CostMeter(model, every=4, first=3)
+    meter.steps = 2
+    for _ in range(6):
+        with meter.step():
+            model(x).square().sum().backward()
+    assert [cost.step for cost in meter.costs] == [3, 7]
+    for every, first in ((0, 0), (4, 4), (4, -1)):
+        with pytest.raises(ValueError, match=f"got every {every} and first {first}"):
+            accel.CostMeter(model, every=every, first=first)
 
 
 def test_recorded_densities_are_those_of_stats():

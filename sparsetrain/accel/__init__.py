@@ -13,7 +13,7 @@ from sparsetrain.accel.core import Config, Counts, Energy, Prices, dense_twin
 from sparsetrain.accel.exploring import Point, explore
 from sparsetrain.accel.layers import Layer, Workload
 from sparsetrain.accel.limits import bound, limits, utilisation
-from sparsetrain.accel.meter import CostMeter, StepCost
+from sparsetrain.accel.meter import CostMeter, LayerCost, StepCost
 from sparsetrain.accel.recording import Recorder, record, workload
 from sparsetrain.accel.report import (
     LEVELS,
@@ -38,6 +38,7 @@ __all__ = [
     "Counts",
     "Energy",
     "Layer",
+    "LayerCost",
     "LayerReport",
     "Point",
     "Prices",

@@ -2,14 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from sparsetrain.accel.chips import DEFAULT_PRICES, sparsetrain168
-from sparsetrain.accel.core import Config, Prices
+from sparsetrain.accel.core import Config, Prices, price
+from sparsetrain.accel.layers import Layer, Workload
 from sparsetrain.accel.recording import record
 from sparsetrain.accel.report import compare
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One convolution of a recorded step on the chip and on its dense twin, all three passes."""
+
+    layer: Layer  # shape and densities; neither maps nor trace
+    cycles: int
+    dense_cycles: int
+    energy_pj: float
+    dense_energy_pj: float
 
 
 @dataclass(frozen=True)
@@ -23,58 +35,78 @@ class StepCost:
     dense_energy_pj: float
     x_density: float
     dy_density: float
+    layers: tuple[LayerCost, ...]
 
 
 class CostMeter:
-    """Records every `every`-th step, the first included; the steps between cost nothing.
+    """Records step `first` and every `every`-th one after it; the steps between cost nothing.
 
         meter = accel.CostMeter(model, every=100)
         for x, y in batches:
             with meter.step():
                 loss(model(x), y).backward()
-        print(meter.costs[-1], meter.speedup)
+        print(meter.costs[-1].cycles, meter.speedup)
 
-    Only numbers are kept: no tensor, no map. Raises ValueError if `every` is below 1, or as
-    `record` does.
+    Only numbers are kept: no tensor, no map. `steps` is how many steps began; a resumed run sets
+    it. Raises ValueError unless 0 <= first < every, or as `record` does.
     """
 
     def __init__(
         self,
         model: nn.Module,
         every: int = 100,
+        first: int = 0,
         chip: Config = sparsetrain168,
         prices: Prices = DEFAULT_PRICES,
     ) -> None:
-        if every < 1:
+        if not 0 <= first < every:
             raise ValueError(
-                f"sparsetrain.accel.CostMeter: expected every to be at least 1, got {every}"
+                "sparsetrain.accel.CostMeter: expected every to be at least 1 and first to be in "
+                f"[0, every), got every {every} and first {first}"
             )
-        self._model, self._every, self._chip, self._prices = model, every, chip, prices
+        self._model, self._every, self._first = model, every, first
+        self._chip, self._prices = chip, prices
         self.steps = 0
         self.costs: list[StepCost] = []
+
+    @property
+    def due(self) -> bool:
+        """Whether the next step is recorded."""
+        return self.steps % self._every == self._first
 
     @contextmanager
     def step(self) -> Iterator[None]:
         """Goes around the forward and backward of one step."""
-        number = self.steps
+        number, due = self.steps, self.due
         self.steps += 1
-        if number % self._every:
+        if not due:
             yield
             return
         with record(self._model, images=1) as recorder:
             yield
-        work = recorder.workload()
+        self.costs.append(self._cost(number, recorder.workload()))
+
+    def _cost(self, number: int, work: Workload) -> StepCost:
         compared = compare(work, self._chip)
-        self.costs.append(
-            StepCost(
-                number,
-                compared.report.cycles,
-                compared.dense.cycles,
-                compared.report.energy_pj(self._prices),
-                compared.dense.energy_pj(self._prices),
-                work.x_density,
-                work.dy_density,
-            )
+        reports = zip(work.layers, compared.report.layers, compared.dense.layers, strict=True)
+        return StepCost(
+            number,
+            compared.report.cycles,
+            compared.dense.cycles,
+            compared.report.energy_pj(self._prices),
+            compared.dense.energy_pj(self._prices),
+            work.x_density,
+            work.dy_density,
+            tuple(
+                LayerCost(
+                    replace(layer, maps=None, trace=None),
+                    sparse.total.cycles,
+                    dense.total.cycles,
+                    price(sparse.total, self._prices).total_pj,
+                    price(dense.total, self._prices).total_pj,
+                )
+                for layer, sparse, dense in reports
+            ),
         )
 
     @property
