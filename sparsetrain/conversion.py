@@ -14,7 +14,7 @@ from sparsetrain.placement import Decision, decide
 from sparsetrain.pruning import DEFAULT_HISTORY, PruneGrad, derive_seed, target, whole_number
 
 _OVERRIDE_KEYS = ("rate", "density", "placement", "backend")
-_ATTRIBUTES = ("backend", "placement", "rule", "seen")
+_ATTRIBUTES = ("backend", "check_finite", "placement", "rule", "seen")
 _CHILDREN = ("pruner", "input_observer", "grad_observer")
 M = TypeVar("M", bound=nn.Module)
 
@@ -38,6 +38,7 @@ def convert(
     backend: str = "auto",
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     measure_every: int = 0,
+    check_finite: bool = False,
 ) -> M:
     """Turns every nn.Conv2d of `model` into a SparseConv2d, in place, and returns `model`.
 
@@ -46,7 +47,7 @@ def convert(
     nn.Conv2d, lazy and parametrized ones are left alone; describe() names them. Where each pruner
     goes is decided from the model's structure.
 
-    rate, density, history, backend, measure_every: as for SparseConv2d.
+    rate, density, history, backend, measure_every, check_finite: as for SparseConv2d.
     overrides: {name, or fnmatch pattern: {"rate" or "density", "placement", "backend"}} for single
         convolutions. Patterns apply in their order, a full name last.
 
@@ -71,7 +72,7 @@ def convert(
             conv.__class__ = SparseConv2d
             conv.seen = None  # type: ignore[assignment]
         assert isinstance(conv, SparseConv2d)
-        conv.configure(pruner, plan.placement, plan.rule, plan.backend, measure_every)
+        conv.configure(pruner, plan.placement, plan.rule, plan.backend, measure_every, check_finite)
     return model
 
 

@@ -65,12 +65,14 @@ class SparseConv2d(nn.Conv2d):
     placement: prune the gradient of this convolution's "output" or "input", or "none".
     measure_every: n > 0 counts the nonzeros of x, and of the output's gradient unless the pruner
         does it anyway, in every n-th training step, without a host synchronisation; 0 never does.
+    check_finite: calls with an Inf or a NaN among their operands run dense, as in conv2d.
 
     Input [N, C, H, W] or [C, H, W]. In eval mode and under torch.no_grad() it only convolves.
     Raises TypeError or ValueError for arguments out of range.
     """
 
     backend: str
+    check_finite: bool
     placement: str
     rule: str
     seen: Seen | None
@@ -87,16 +89,23 @@ class SparseConv2d(nn.Conv2d):
         placement: str = "output",
         history: int = DEFAULT_HISTORY,
         measure_every: int = 0,
+        check_finite: bool = False,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         pruner = PruneGrad(rate, history, density=density, seed=seed)
         self.seen = None
-        self.configure(pruner, placement, "constructor", backend, measure_every)
+        self.configure(pruner, placement, "constructor", backend, measure_every, check_finite)
 
     def configure(
-        self, pruner: PruneGrad, placement: str, rule: str, backend: str, measure_every: int
+        self,
+        pruner: PruneGrad,
+        placement: str,
+        rule: str,
+        backend: str,
+        measure_every: int,
+        check_finite: bool,
     ) -> None:
         """Sets everything a SparseConv2d has beyond nn.Conv2d; `rule` says who chose the placement.
 
@@ -106,6 +115,7 @@ class SparseConv2d(nn.Conv2d):
         one_of(backend, ops.BACKENDS, "backend", "SparseConv2d")
         whole_number(measure_every, "measure_every", "SparseConv2d")
         self.backend, self.placement, self.rule = backend, placement, rule
+        self.check_finite = bool(check_finite)
         self._set_child("pruner", pruner if placement != "none" else None)
         for name, wanted in (("input_observer", True), ("grad_observer", placement != "output")):
             old = getattr(self, name, None)
@@ -154,6 +164,7 @@ class SparseConv2d(nn.Conv2d):
             self.dilation,
             self.groups,
             backend=self.backend,
+            check_finite=self.check_finite,
         )
 
     def _remember(self, input: Tensor, padding: str | tuple[int, ...]) -> None:

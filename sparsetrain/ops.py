@@ -101,6 +101,7 @@ def conv2d(
     groups: int = 1,
     *,
     backend: str = "auto",
+    check_finite: bool = False,
 ) -> Tensor:
     """Torch's conv2d, doing no work for zeros where that is faster.
 
@@ -113,6 +114,8 @@ def conv2d(
         dilation: distance between taps.
         groups: divides C and K.
         backend: "auto" (per pass, what `explain` says), "sparse" or "dense".
+        check_finite: a call, forward or backward, with an Inf or a NaN among its operands runs
+            dense, so that they meet zeros as in torch: one more read of each operand.
 
     Returns:
         [N, K, P, Q] or [K, P, Q], channels_last if input or weight is.
@@ -134,7 +137,9 @@ def conv2d(
         input = F.pad(input, (0, behind[1], 0, behind[0]))
     return cast(
         Tensor,
-        torch.ops.sparsetrain.conv2d(input, weight, bias, stride, sides, dilation, groups, backend),
+        torch.ops.sparsetrain.conv2d(
+            input, weight, bias, stride, sides, dilation, groups, backend, check_finite
+        ),
     )
 
 

@@ -19,6 +19,7 @@ struct Arguments {
   c10::SymDimVector stride, padding, dilation;
   c10::SymInt groups;
   std::string backend;
+  bool check_finite;
 };
 
 void save(AutogradContext* ctx, const Arguments& a) {
@@ -27,6 +28,7 @@ void save(AutogradContext* ctx, const Arguments& a) {
   ctx->saved_data["dilation"] = c10::SymIntArrayRef(a.dilation);
   ctx->saved_data["groups"] = a.groups;
   ctx->saved_data["backend"] = a.backend;
+  ctx->saved_data["check_finite"] = a.check_finite;
 }
 
 c10::SymDimVector saved_list(AutogradContext* ctx, const char* key) {
@@ -35,8 +37,12 @@ c10::SymDimVector saved_list(AutogradContext* ctx, const char* key) {
 }
 
 Arguments load(AutogradContext* ctx) {
-  return {saved_list(ctx, "stride"), saved_list(ctx, "padding"), saved_list(ctx, "dilation"),
-          ctx->saved_data["groups"].toSymInt(), ctx->saved_data["backend"].toStringRef()};
+  return {saved_list(ctx, "stride"),
+          saved_list(ctx, "padding"),
+          saved_list(ctx, "dilation"),
+          ctx->saved_data["groups"].toSymInt(),
+          ctx->saved_data["backend"].toStringRef(),
+          ctx->saved_data["check_finite"].toBool()};
 }
 
 at::Tensor defined_or(const at::Tensor& t, bool wanted) { return wanted ? t : at::Tensor(); }
@@ -50,7 +56,7 @@ struct ConvBackward : Function<ConvBackward> {
     save(ctx, a);
     ctx->saved_data["mask"] = std::vector<bool>(mask.begin(), mask.end());
     auto [dx, dw, db] = ops::conv2d_backward(grad_output, input, weight, a.stride, a.padding,
-                                             a.dilation, a.groups, mask, a.backend);
+                                             a.dilation, a.groups, mask, a.backend, a.check_finite);
     for (int i = 0; i < 3; ++i) {
       if (!mask[i]) ctx->mark_non_differentiable({i == 0 ? dx : i == 1 ? dw : db});
     }
@@ -84,7 +90,8 @@ struct Conv : Function<Conv> {
     ctx->save_for_backward({input, weight});
     save(ctx, a);
     ctx->saved_data["bias"] = bias.has_value();
-    return ops::conv2d(input, weight, bias, a.stride, a.padding, a.dilation, a.groups, a.backend);
+    return ops::conv2d(input, weight, bias, a.stride, a.padding, a.dilation, a.groups, a.backend,
+                       a.check_finite);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -93,8 +100,9 @@ struct Conv : Function<Conv> {
     // Without a bias there is no input 2 to ask about.
     const std::array<bool, 3> mask{ctx->needs_input_grad(0), ctx->needs_input_grad(1),
                                    ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)};
-    const auto [dx, dw, db] = ops::conv2d_backward(
-        grads[0], saved[0], saved[1], a.stride, a.padding, a.dilation, a.groups, mask, a.backend);
+    const auto [dx, dw, db] =
+        ops::conv2d_backward(grads[0], saved[0], saved[1], a.stride, a.padding, a.dilation,
+                             a.groups, mask, a.backend, a.check_finite);
     return {defined_or(dx, mask[0]), defined_or(dw, mask[1]), defined_or(db, mask[2]), {}};
   }
 };
@@ -102,23 +110,24 @@ struct Conv : Function<Conv> {
 at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
                   c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
-                  std::string_view backend) {
+                  std::string_view backend, bool check_finite) {
   return Conv::apply(input, weight, bias,
                      Arguments{c10::SymDimVector(stride.begin(), stride.end()),
                                c10::SymDimVector(padding.begin(), padding.end()),
                                c10::SymDimVector(dilation.begin(), dilation.end()),
-                               std::move(groups), std::string(backend)});
+                               std::move(groups), std::string(backend), check_finite});
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
     const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
     c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend) {
+    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend,
+    bool check_finite) {
   auto out = ConvBackward::apply(grad_output, input, weight,
                                  Arguments{c10::SymDimVector(stride.begin(), stride.end()),
                                            c10::SymDimVector(padding.begin(), padding.end()),
                                            c10::SymDimVector(dilation.begin(), dilation.end()),
-                                           std::move(groups), std::string(backend)},
+                                           std::move(groups), std::string(backend), check_finite},
                                  output_mask);
   return {out[0], out[1], out[2]};
 }
@@ -196,14 +205,14 @@ template <c10::DeviceType device>
 at::Tensor conv2d_autocast(const at::Tensor& input, const at::Tensor& weight,
                            const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
                            c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-                           c10::SymInt groups, std::string_view backend) {
+                           c10::SymInt groups, std::string_view backend, bool check_finite) {
   c10::impl::ExcludeDispatchKeyGuard guard(
       at::autocast::get_autocast_dispatch_key_from_device_type(device));
   const auto type = at::autocast::get_autocast_dtype(device);
   return ops::conv2d(at::autocast::cached_cast(type, input, device),
                      at::autocast::cached_cast(type, weight, device),
                      at::autocast::cached_cast(type, bias, device), stride, padding, dilation,
-                     std::move(groups), backend);
+                     std::move(groups), backend, check_finite);
 }
 
 }  // namespace

@@ -1,8 +1,13 @@
 // The convolution on the CPU: sparse where choose() says so, else ATen's.
+#include <ATen/ops/aminmax.h>
+#include <ATen/ops/as_strided.h>
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
+
+#include <cmath>
+#include <initializer_list>
 
 #include "../kernels/choose.h"
 #include "checks.h"
@@ -105,6 +110,24 @@ Choice decide(const Geometry& g, Pass pass, const at::Tensor& input, Backend wan
   return choose(call, wanted, costs());
 }
 
+// One read a tensor: the extremes of one that holds an Inf or a NaN are not finite either.
+bool all_finite(std::initializer_list<at::Tensor> operands) {
+  for (const at::Tensor& operand : operands) {
+    if (operand.numel() == 0) continue;
+    const at::Tensor dense = dense_storage(operand);  // in memory order, which aminmax would copy
+    const auto [low, high] =
+        at::aminmax(at::as_strided(dense, {dense.numel()}, {1}, dense.storage_offset()));
+    if (!std::isfinite(low.item<double>()) || !std::isfinite(high.item<double>())) return false;
+  }
+  return true;
+}
+
+// The dense one for a call that may not skip a zero that meets an Inf or a NaN.
+Backend backend_for(Backend wanted, bool check_finite, std::initializer_list<at::Tensor> operands) {
+  const bool dense = wanted == Backend::kDense || (check_finite && !all_finite(operands));
+  return dense ? Backend::kDense : wanted;
+}
+
 // What ATen's CPU convolutions can be given. torch 2.15 returns wrong gradients, or writes out of
 // bounds, for unbatched or float64 input with grouped channels_last weights and for channels_last
 // 1x1 kernels with unequal strides. Batched float32, depthwise above all, stays as it is: a copy
@@ -120,13 +143,14 @@ at::Tensor batch(const at::Tensor& t) { return t.dim() == 3 ? t.unsqueeze(0) : t
 at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
                       const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                       at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
-                      std::string_view backend) {
-  const Backend wanted = parse_backend("conv2d", backend);
+                      std::string_view backend, bool check_finite) {
+  const Backend asked = parse_backend("conv2d", backend);
   check_conv2d("conv2d", input, weight, c10::fromIntArrayRefSlow(stride),
                c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(dilation), groups);
   if (bias) check_bias(*bias, input, weight);
   output_size("conv2d", input, weight, c10::fromIntArrayRefSlow(stride),
               c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(dilation));
+  const Backend wanted = backend_for(asked, check_finite, {input, weight});
   const auto format = output_format(input, weight);
   at::Tensor x = batch(input), w = weight, y;
   const Geometry g = geometry(x, w, stride, padding, dilation, groups);
@@ -144,8 +168,8 @@ at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
     const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
-    std::array<bool, 3> output_mask, std::string_view backend) {
-  const Backend wanted = parse_backend("conv2d_backward", backend);
+    std::array<bool, 3> output_mask, std::string_view backend, bool check_finite) {
+  const Backend asked = parse_backend("conv2d_backward", backend);
   const auto sym_stride = c10::fromIntArrayRefSlow(stride);
   const auto sym_padding = c10::fromIntArrayRefSlow(padding);
   const auto sym_dilation = c10::fromIntArrayRefSlow(dilation);
@@ -153,6 +177,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
   check_grad_output(
       grad_output, input,
       output_size("conv2d_backward", input, weight, sym_stride, sym_padding, sym_dilation));
+  const Backend wanted = backend_for(asked, check_finite, {grad_output, input, weight});
   const auto format = output_format(input, weight);
   at::Tensor dy = batch(grad_output), x = batch(input), w = weight;
   const Geometry g = geometry(x, w, stride, padding, dilation, groups);

@@ -17,11 +17,13 @@ TORCH_LIBRARY(sparsetrain, m) {
   m.def("observe_grad(Tensor input, Tensor state, int every) -> Tensor");
   m.def(
       "conv2d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, "
-      "SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, str backend='auto') -> Tensor");
+      "SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, str backend='auto', "
+      "bool check_finite=False) -> Tensor");
   m.def(
       "conv2d_backward(Tensor grad_output, Tensor input, Tensor weight, SymInt[2] stride, "
       "SymInt[2] padding, SymInt[2] dilation, SymInt groups, bool[3] output_mask, "
-      "str backend='auto') -> (Tensor grad_input, Tensor grad_weight, Tensor grad_bias)");
+      "str backend='auto', bool check_finite=False) -> (Tensor grad_input, Tensor grad_weight, "
+      "Tensor grad_bias)");
 }
 
 namespace sparsetrain {
@@ -35,7 +37,7 @@ auto typed_operator(const char* name) {
 at::Tensor conv2d_meta(const at::Tensor& input, const at::Tensor& weight,
                        const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
                        c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-                       c10::SymInt groups, std::string_view backend) {
+                       c10::SymInt groups, std::string_view backend, bool) {
   parse_backend("conv2d", backend);
   check_conv2d("conv2d", input, weight, stride, padding, dilation, groups);
   if (bias) check_bias(*bias, input, weight);
@@ -46,7 +48,7 @@ at::Tensor conv2d_meta(const at::Tensor& input, const at::Tensor& weight,
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_meta(
     const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
     c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend) {
+    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend, bool) {
   parse_backend("conv2d_backward", backend);
   check_conv2d("conv2d_backward", input, weight, stride, padding, dilation, groups);
   check_grad_output(grad_output, input,
@@ -83,18 +85,20 @@ namespace ops {
 at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
                   c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
-                  std::string_view backend) {
+                  std::string_view backend, bool check_finite) {
   static auto op = typed_operator<decltype(conv2d)>("sparsetrain::conv2d");
-  return op.call(input, weight, bias, stride, padding, dilation, std::move(groups), backend);
+  return op.call(input, weight, bias, stride, padding, dilation, std::move(groups), backend,
+                 check_finite);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
     const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
     c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend) {
+    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend,
+    bool check_finite) {
   static auto op = typed_operator<decltype(conv2d_backward)>("sparsetrain::conv2d_backward");
   return op.call(grad_output, input, weight, stride, padding, dilation, std::move(groups),
-                 output_mask, backend);
+                 output_mask, backend, check_finite);
 }
 
 std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tensor& threshold,

@@ -13,12 +13,13 @@ namespace sparsetrain::ops {
 at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
                   c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
-                  std::string_view backend);
+                  std::string_view backend, bool check_finite);
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
     const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
     c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend);
+    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend,
+    bool check_finite);
 
 std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tensor& threshold,
                                          const at::Tensor& rng);
