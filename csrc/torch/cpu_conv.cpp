@@ -1,8 +1,6 @@
 // The convolution on the CPU: sparse where choose() says so, else ATen's.
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/as_strided.h>
-#include <ATen/ops/convolution.h>
-#include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -10,6 +8,7 @@
 #include <initializer_list>
 
 #include "../kernels/choose.h"
+#include "aten_conv.h"
 #include "checks.h"
 #include "memory.h"
 #include "sparse_conv.h"
@@ -17,29 +16,23 @@
 namespace sparsetrain {
 namespace {
 
-// One call's geometry, batched.
-struct Geometry {
-  ConvShape shape;
-  at::IntArrayRef stride, padding, dilation;
-};
-
-Geometry geometry(const at::Tensor& input, const at::Tensor& weight, at::IntArrayRef stride,
-                  at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
-  const ConvShape s{.N = input.size(0),
-                    .C = input.size(1),
-                    .H = input.size(2),
-                    .W = input.size(3),
-                    .K = weight.size(0),
-                    .R = weight.size(2),
-                    .S = weight.size(3),
-                    .stride_h = stride[0],
-                    .stride_w = stride[1],
-                    .pad_h = padding[0],
-                    .pad_w = padding[1],
-                    .dilation_h = dilation[0],
-                    .dilation_w = dilation[1],
-                    .groups = groups};
-  return {s, stride, padding, dilation};
+// One call, batched.
+ConvShape shape_of(const at::Tensor& x, const at::Tensor& w, at::IntArrayRef stride,
+                   at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
+  return {.N = x.size(0),
+          .C = x.size(1),
+          .H = x.size(2),
+          .W = x.size(3),
+          .K = w.size(0),
+          .R = w.size(2),
+          .S = w.size(3),
+          .stride_h = stride[0],
+          .stride_w = stride[1],
+          .pad_h = padding[0],
+          .pad_w = padding[1],
+          .dilation_h = dilation[0],
+          .dilation_w = dilation[1],
+          .groups = groups};
 }
 
 DType dtype_of(const at::Tensor& t) {
@@ -97,12 +90,12 @@ class Density {
 
 // What to run. Operands are sampled only where their zeros could decide: not where a pass would be
 // dense without a single nonzero, nor where it is sparse with the zeros of one operand only.
-Choice decide(const Geometry& g, Pass pass, const at::Tensor& input, Backend wanted,
+Choice decide(const ConvShape& shape, Pass pass, const at::Tensor& input, Backend wanted,
               Density& input_density, Density& grad_density) {
   const bool channels_last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
-  Call call{g.shape, pass, dtype_of(input), channels_last, 0, 0};
+  Call call{shape, pass, dtype_of(input), channels_last, 0, 0};
   const Choice best = choose(call, wanted, costs());
-  const bool either = pass == Pass::kGradWeight && has_exchanged_roles(g.shape);
+  const bool either = pass == Pass::kGradWeight && has_exchanged_roles(shape);
   if (wanted == Backend::kDense || (wanted == Backend::kSparse && !either)) return best;
   if (best.backend == Backend::kDense) return best;
   call.input_density = pass == Pass::kForward || either ? input_density() : 1;
@@ -128,16 +121,6 @@ Backend backend_for(Backend wanted, bool check_finite, std::initializer_list<at:
   return dense ? Backend::kDense : wanted;
 }
 
-// What ATen's CPU convolutions can be given. torch 2.15 returns wrong gradients, or writes out of
-// bounds, for unbatched or float64 input with grouped channels_last weights and for channels_last
-// 1x1 kernels with unequal strides. Batched float32, depthwise above all, stays as it is: a copy
-// costs several times such a convolution.
-bool aten_needs_contiguous(const Geometry& g, const at::Tensor& input) {
-  const ConvShape& s = g.shape;
-  const bool grouped = s.groups > 1 && (input.dim() == 3 || input.scalar_type() == at::kDouble);
-  return grouped || (s.R == 1 && s.S == 1 && s.stride_h != s.stride_w);
-}
-
 at::Tensor batch(const at::Tensor& t) { return t.dim() == 3 ? t.unsqueeze(0) : t; }
 
 at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
@@ -152,15 +135,15 @@ at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
               c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(dilation));
   const Backend wanted = backend_for(asked, check_finite, {input, weight});
   const auto format = output_format(input, weight);
-  at::Tensor x = batch(input), w = weight, y;
-  const Geometry g = geometry(x, w, stride, padding, dilation, groups);
-  Density x_density(x), no_density(x);
-  const Choice choice = decide(g, Pass::kForward, x, wanted, x_density, no_density);
+  const at::Tensor x = batch(input), w = weight;
+  at::Tensor y;
+  const ConvShape shape = shape_of(x, w, stride, padding, dilation, groups);
+  Density x_density(x);
+  const Choice choice = decide(shape, Pass::kForward, x, wanted, x_density, x_density);
   if (choice.backend == Backend::kSparse) {
-    y = sparse_forward(g.shape, x, w, bias, format);
+    y = sparse_forward(shape, x, w, bias, format);
   } else {
-    if (aten_needs_contiguous(g, input)) x = x.contiguous(), w = w.contiguous();
-    y = at::convolution(x, w, bias, stride, padding, dilation, false, {0, 0}, groups);
+    y = dense_forward(shape, x, w, bias, input.dim() == 3);
   }
   return input.dim() == 3 ? y.squeeze(0).contiguous() : y.contiguous(format);
 }
@@ -179,10 +162,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
       output_size("conv2d_backward", input, weight, sym_stride, sym_padding, sym_dilation));
   const Backend wanted = backend_for(asked, check_finite, {grad_output, input, weight});
   const auto format = output_format(input, weight);
-  at::Tensor dy = batch(grad_output), x = batch(input), w = weight;
-  const Geometry g = geometry(x, w, stride, padding, dilation, groups);
+  const at::Tensor dy = batch(grad_output), x = batch(input), w = weight;
+  const ConvShape shape = shape_of(x, w, stride, padding, dilation, groups);
   Density x_density(x), dy_density(dy);
-  const auto decided = [&](Pass pass) { return decide(g, pass, x, wanted, x_density, dy_density); };
+  const auto decided = [&](Pass pass) {
+    return decide(shape, pass, x, wanted, x_density, dy_density);
+  };
   Wanted sparse{};
   sparse.input = output_mask[0] && decided(Pass::kGradInput).backend == Backend::kSparse;
   if (output_mask[1]) {
@@ -192,20 +177,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
   }
   at::Tensor dx, dw, db;
   if (sparse.input || sparse.weight) {
-    std::tie(dx, dw) = sparse_backward(g.shape, dy, x, w, sparse, format);
+    std::tie(dx, dw) = sparse_backward(shape, dy, x, w, sparse, format);
   }
   const bool dense_input = output_mask[0] && !sparse.input;
   const bool dense_weight = output_mask[1] && !sparse.weight;
   // ATen's own sum where ATen runs, so that backend "dense" is torch's convolution to the last bit.
   const bool dense_bias = output_mask[2] && !sparse.input && !sparse.weight;
   if (dense_input || dense_weight || dense_bias) {
-    if (aten_needs_contiguous(g, input)) {
-      dy = dy.contiguous(), x = x.contiguous(), w = w.contiguous();
-    }
     const std::array<bool, 3> mask{dense_input, dense_weight, dense_bias};
-    auto [dense_dx, dense_dw, dense_db] =
-        at::convolution_backward(dy, x, w, at::IntArrayRef({g.shape.K}), stride, padding, dilation,
-                                 false, {0, 0}, groups, mask);
+    auto [dense_dx, dense_dw, dense_db] = dense_backward(shape, dy, x, w, mask, input.dim() == 3);
     if (dense_input) dx = dense_dx;
     if (dense_weight) dw = dense_dw;
     if (dense_bias) db = dense_db;

@@ -1,0 +1,80 @@
+// See aten_conv.h.
+#include "aten_conv.h"
+
+#include <ATen/ops/convolution.h>
+#include <ATen/ops/convolution_backward.h>
+
+namespace sparsetrain {
+namespace {
+
+// Wrong, or a corrupt heap, unless every operand is contiguous: grouped channels_last weights with
+// unbatched or float64 input, and channels_last 1x1 kernels with unequal strides. Batched float32,
+// depthwise above all, stays as it is: a copy costs several times such a convolution.
+bool wants_contiguous(const ConvShape& s, const at::Tensor& x, bool unbatched) {
+  const bool grouped = s.groups > 1 && (unbatched || x.scalar_type() == at::kDouble);
+  return grouped || (s.R == 1 && s.S == 1 && s.stride_h != s.stride_w);
+}
+
+// t [A,B,I,J] in its own memory format or contiguous, with that format's strides also where a
+// dimension of size 1 lets them be anything: for some of those results are wrong, too.
+at::Tensor prepared(const at::Tensor& t, bool contiguous) {
+  auto format = contiguous ? at::MemoryFormat::Contiguous : t.suggest_memory_format();
+  if (!contiguous && !t.is_contiguous() && t.is_contiguous(at::MemoryFormat::ChannelsLast)) {
+    format = at::MemoryFormat::ChannelsLast;  // which its odd strides do not suggest
+  }
+  const int64_t B = t.size(1), I = t.size(2), J = t.size(3);
+  const at::Tensor dense = t.contiguous(format);
+  return format == at::MemoryFormat::ChannelsLast
+             ? dense.as_strided(t.sizes(), {B * I * J, 1, J * B, B})
+             : dense.as_strided(t.sizes(), {B * I * J, I * J, J, 1});
+}
+
+// The bfloat16 weight gradient does not write all of dilated groups: they run in float32.
+at::ScalarType type_for_backward(const ConvShape& s, const at::Tensor& x) {
+  const bool dilated_groups = s.groups > 1 && (s.dilation_h > 1 || s.dilation_w > 1);
+  const auto type = x.scalar_type();
+  return dilated_groups && type == at::kBFloat16 ? at::kFloat : type;
+}
+
+// Nor does it write taps that meet only padding: their gradient is 0.
+void clear_idle_taps(const ConvShape& s, const at::Tensor& dw) {
+  const auto clear = [&](int64_t dim, int64_t taps, int64_t out, int64_t size, int64_t stride,
+                         int64_t pad, int64_t dilation) {
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      bool idle = true;
+      for (int64_t i = 0; idle && i < out; ++i) {
+        const int64_t at = i * stride - pad + tap * dilation;
+        idle = at < 0 || at >= size;
+      }
+      if (idle) dw.select(dim, tap).zero_();
+    }
+  };
+  clear(2, s.R, s.P(), s.H, s.stride_h, s.pad_h, s.dilation_h);
+  clear(3, s.S, s.Q(), s.W, s.stride_w, s.pad_w, s.dilation_w);
+}
+
+}  // namespace
+
+at::Tensor dense_forward(const ConvShape& s, const at::Tensor& x, const at::Tensor& w,
+                         const std::optional<at::Tensor>& bias, bool unbatched) {
+  const bool contiguous = wants_contiguous(s, x, unbatched);
+  return at::convolution(prepared(x, contiguous), prepared(w, contiguous), bias,
+                         {s.stride_h, s.stride_w}, {s.pad_h, s.pad_w}, {s.dilation_h, s.dilation_w},
+                         false, {0, 0}, s.groups);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> dense_backward(
+    const ConvShape& s, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w,
+    std::array<bool, 3> mask, bool unbatched) {
+  const bool contiguous = wants_contiguous(s, x, unbatched);
+  const auto type = type_for_backward(s, x);
+  const auto ready = [&](const at::Tensor& t) { return prepared(t.to(type), contiguous); };
+  auto [dx, dw, db] = at::convolution_backward(
+      ready(dy), ready(x), ready(w), at::IntArrayRef({s.K}), {s.stride_h, s.stride_w},
+      {s.pad_h, s.pad_w}, {s.dilation_h, s.dilation_w}, false, {0, 0}, s.groups, mask);
+  if (mask[1]) clear_idle_taps(s, dw);
+  const auto back = [&](const at::Tensor& t) { return t.defined() ? t.to(x.scalar_type()) : t; };
+  return {back(dx), back(dw), back(db)};
+}
+
+}  // namespace sparsetrain
