@@ -11,7 +11,7 @@ COMPILE = mkdir -p build && echo "compiling, a few minutes the first time ..." &
 	{ $(BIN)/python setup.py build_ext --inplace > build/log 2>&1 || { cat build/log; exit 1; }; } && \
 	grep "^sparsetrain: " build/log
 
-.PHONY: build test demo bench lint clean
+.PHONY: build test demo fuzz bench lint clean
 
 build: $(VENV)/.built
 
@@ -38,6 +38,9 @@ demo: build
 
 test: build $(VENV)/.test-installed
 	$(BIN)/python -m pytest -n 2
+
+fuzz: build $(VENV)/.test-installed
+	$(BIN)/python tests/fuzz.py --cases 100000 --jobs 2
 
 bench: build $(VENV)/.test-installed
 	$(BIN)/python benchmarks/conv.py
