@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsetrain.costs import costs, set_costs
 from sparsetrain.pruning import (
     ABS_SUM,
     DENSITY,
@@ -22,28 +23,36 @@ from sparsetrain.pruning import (
 )
 
 VERSION = 2
-_KEYS = ("version", "world_size", "rank", "pruners")
+_KEYS = ("version", "world_size", "rank", "costs", "pruners")
 
 
 def pruning_state(model: nn.Module) -> dict[str, Any]:
     """What a checkpoint must hold, beside the state_dict, to resume pruning bit for bit.
 
-    Returns {"version": 2, "world_size": int, "rank": int, "pruners": {module name: float64 tensor
-    of 15 + history values}}, copied to the CPU; torch.load(weights_only=True) accepts it. Under
-    torch.distributed every rank has a state of its own: save one per rank.
+    Returns {"version": 2, "world_size": int, "rank": int, "costs": costs(), "pruners": {module
+    name: float64 tensor of 15 + history values}}, copied to the CPU; torch.load(weights_only=True)
+    accepts it. Under torch.distributed every rank has a state of its own: save one per rank.
     """
     rank, world_size = rank_and_world()
     pruners = {name: p.state.detach().to("cpu", copy=True) for name, p in _pruners(model).items()}
-    return {"version": VERSION, "world_size": world_size, "rank": rank, "pruners": pruners}
+    return {
+        "version": VERSION,
+        "world_size": world_size,
+        "rank": rank,
+        "costs": costs(),
+        "pruners": pruners,
+    }
 
 
 def load_pruning_state(model: nn.Module, state: dict[str, Any], *, strict: bool = True) -> None:
     """Loads what pruning_state() returned into a model converted the same way, in place.
 
-    Every pruner's rate or density becomes the saved one, as an optimizer's learning rate does.
-    With strict, another world size or rank is refused here, and another batch size or memory format
-    by the first backward pass (one smaller batch, the remainder of an epoch, is let through): each
-    of them would change the masks. strict=False resumes all the same, not bit for bit.
+    The costs by which `auto` chooses become the saved ones, for the whole process, unless another
+    instruction set runs here. Every pruner's rate or density becomes the saved one, as an
+    optimizer's learning rate does. With strict, another world size or rank is refused here, and
+    another batch size or memory format by the first backward pass (one smaller batch, the remainder
+    of an epoch, is let through): each of them would change the masks. strict=False resumes all the
+    same, not bit for bit.
     Raises TypeError for a state that is no such dict, ValueError for another version, other
     pruners, another history or impossible values; then nothing is loaded.
     """
@@ -53,6 +62,8 @@ def load_pruning_state(model: nn.Module, state: dict[str, Any], *, strict: bool 
     if strict:
         _expect_same("world size", world_size, state["world_size"])
         _expect_same("rank", rank, state["rank"])
+    if state["costs"].get("isa") == costs()["isa"]:
+        set_costs(state["costs"])
     for name, pruner in pruners.items():
         pruner.state.copy_(saved[name])
         # Makes the next prune_step compare its gradient with the saved sizes and layout.
@@ -71,7 +82,7 @@ def _checked(state: Any, pruners: dict[str, PruneGrad]) -> dict[str, Tensor]:
         raise TypeError(_sentence("state", f"a dict with the keys {', '.join(_KEYS)}", got))
     if state["version"] != VERSION:
         raise ValueError(_sentence("the state's version", VERSION, state["version"]))
-    for key, kind in (("world_size", int), ("rank", int), ("pruners", dict)):
+    for key, kind in (("world_size", int), ("rank", int), ("costs", dict), ("pruners", dict)):
         if not isinstance(state[key], kind):
             got = type(state[key]).__name__
             raise TypeError(_sentence(f"the state's {key}", f"of type {kind.__name__}", got))

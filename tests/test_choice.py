@@ -177,3 +177,17 @@ def test_tune_writes_a_table_that_can_be_used(tmp_path, monkeypatch, own_costs):
     assert table["float32"] != sparsetrain.costs()["float32"]
     sparsetrain.set_costs(file)
     assert sparsetrain.costs() == table
+
+
+def test_a_pruning_state_brings_its_costs_along(own_costs):
+    model = sparsetrain.convert(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)))
+    tuned = priced(0.5, 0.25)
+    sparsetrain.set_costs(tuned)
+    state = sparsetrain.pruning_state(model)
+    sparsetrain.set_costs(None)
+    sparsetrain.load_pruning_state(model, state)
+    assert sparsetrain.costs() == tuned
+    # Costs of another instruction set say nothing here.
+    sparsetrain.set_costs(None)
+    sparsetrain.load_pruning_state(model, {**state, "costs": {**tuned, "isa": "vax"}})
+    assert sparsetrain.costs() != tuned

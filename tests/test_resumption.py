@@ -42,7 +42,7 @@ def test_resumption_is_bit_exact():
 def test_a_pruning_state_is_a_copy_on_the_cpu():
     model = pruned_model()
     state = pruning_state(model)
-    assert set(state) == {"version", "world_size", "rank", "pruners"}
+    assert set(state) == {"version", "world_size", "rank", "costs", "pruners"}
     assert (state["version"], state["world_size"], state["rank"]) == (2, 1, 0)
     assert list(state["pruners"]) == ["0", "2"]
     before = state["pruners"]["0"].clone()
@@ -87,7 +87,7 @@ def test_another_version_is_refused():
 
 
 def test_what_is_no_state_is_refused():
-    sentence = "expected state to be a dict with the keys version, world_size, rank, pruners, got "
+    sentence = "expected state to be a dict with the keys version, world_size, rank, costs, pruners, got "
     assert refused([1], TypeError) == sentence + "list"
     assert refused({"version": 1}, TypeError) == sentence + "version"
 
