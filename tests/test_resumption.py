@@ -87,7 +87,8 @@ def test_another_version_is_refused():
 
 
 def test_what_is_no_state_is_refused():
-    sentence = "expected state to be a dict with the keys version, world_size, rank, costs, pruners, got "
+    keys = "version, world_size, rank, costs, pruners"
+    sentence = f"expected state to be a dict with the keys {keys}, got "
     assert refused([1], TypeError) == sentence + "list"
     assert refused({"version": 1}, TypeError) == sentence + "version"
 

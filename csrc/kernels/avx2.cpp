@@ -32,7 +32,8 @@ namespace sparsetrain::avx2 {
 
 namespace sparsetrain {
 
-const PruneChunks kAvx2Prune = avx2::prune_chunks_of;
+const PruneTable kAvx2Prune = {avx2::prune_chunks_of<float>, avx2::prune_chunks_of<BFloat16>,
+                               avx2::prune_chunks_of<Half>};
 const Kernels<float> kAvx2Float = avx2::make_table<float>("avx2");
 const Kernels<BFloat16> kAvx2BFloat16 = avx2::make_table<BFloat16>("avx2");
 const Kernels<Half> kAvx2Half = avx2::make_table<Half>("avx2");

@@ -31,7 +31,8 @@ namespace sparsetrain::avx512 {
 
 namespace sparsetrain {
 
-const PruneChunks kAvx512Prune = avx512::prune_chunks_of;
+const PruneTable kAvx512Prune = {avx512::prune_chunks_of<float>, avx512::prune_chunks_of<BFloat16>,
+                                 avx512::prune_chunks_of<Half>};
 const Kernels<float> kAvx512Float = avx512::make_table<float>("avx512");
 const Kernels<BFloat16> kAvx512BFloat16 = avx512::make_table<BFloat16>("avx512");
 const Kernels<Half> kAvx512Half = avx512::make_table<Half>("avx512");

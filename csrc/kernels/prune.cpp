@@ -53,31 +53,33 @@ PruneStats prune_chunk(const T* grad, T* out, int64_t begin, int64_t end, T thre
   return stats;
 }
 
-// The vector version of this CPU, or nullptr.
-PruneChunks vector_version() {
+// The vector versions of this CPU, or nullptr.
+const PruneTable* vector_versions() {
 #if defined(__x86_64__)
   const Isa isa = current_isa(nullptr);
-  if (isa == Isa::kAvx512) return kAvx512Prune;
-  if (isa == Isa::kAvx2) return kAvx2Prune;
+  if (isa == Isa::kAvx512) return &kAvx512Prune;
+  if (isa == Isa::kAvx2) return &kAvx2Prune;
 #endif
   return nullptr;
 }
 
+PruneChunks<float> version_of(const PruneTable& table, float) { return table.float32; }
+PruneChunks<BFloat16> version_of(const PruneTable& table, BFloat16) { return table.bfloat16; }
+PruneChunks<Half> version_of(const PruneTable& table, Half) { return table.float16; }
+
 double finish_chunk(float (&lane)[kChunkLanes]) { return static_cast<double>(tree_sum(lane)); }
 
-// Prunes the whole chunks of [first, last) that the vector version takes; returns where it stopped.
-// It leaves the last, partial chunk, and ranges in which the lower half of the counter wraps.
+// Prunes the whole chunks of [first, last) that the vector version takes; returns where it stopped:
+// before the last, partial chunk.
 template <class T>
 int64_t prune_whole_chunks(const T* grad, T* out, int64_t elements, int64_t first, int64_t last,
                            T threshold, uint64_t seed, uint64_t offset, PruneStats* stats) {
-  if constexpr (std::is_same_v<T, float>) {
-    const PruneChunks version = vector_version();
+  if constexpr (!std::is_same_v<T, double>) {
+    const PruneTable* table = vector_versions();
     const int64_t whole = std::min(last, elements / kChunk);
-    const auto upper_half = [&](int64_t chunk) {
-      return (offset + static_cast<uint64_t>(chunk * kChunk) / 4) >> 32;
-    };
-    if (version && first < whole && upper_half(first) == upper_half(whole)) {
-      version(grad, out, first, whole, threshold, seed, offset, finish_chunk, stats);
+    if (table && first < whole) {
+      version_of(*table, T{})(grad, out, first, whole, threshold, seed, offset, finish_chunk,
+                              stats);
       return whole;
     }
   }

@@ -1,47 +1,68 @@
-// Stochastic pruning of whole chunks of float, bit for bit as prune.cpp's plain version: the same
-// random words, the same order of the sum. Included only where Vector has the operations of an ISA.
+// Stochastic pruning of whole chunks, bit for bit as prune.cpp's plain version: the same random
+// words, the same order of the sum. Included only where Vector has the operations of an ISA.
 
-// Ten rounds of Philox4x32 on kWidth counters at a time; word[j] lane l becomes word j of lane l.
-static INLINE void philox(Vector::Bits (&word)[4], uint64_t key) {
+// Philox4x32 with one counter in each 64-bit lane: word[j] becomes word j, in the lower half of the
+// lane. The upper halves hold what the products leave there; multiply() ignores them.
+struct Philox {
+  Vector::Bits word[4];
+
+  // The first of ten rounds: words 2 and 3 of a counter are 0, and so is their product.
+  INLINE Philox(Vector::Bits counter, Vector::Bits key0, Vector::Bits key1) {
+    word[3] = Vector::multiply(counter, 0xD2511F53);
+    word[2] = Vector::xor2(Vector::high(word[3]), key1);
+    word[1] = Vector::bits(0);
+    word[0] = Vector::xor2(Vector::high(counter), key0);
+  }
+  INLINE void round(Vector::Bits key0, Vector::Bits key1) {
+    const Vector::Bits product0 = Vector::multiply(word[0], 0xD2511F53);
+    const Vector::Bits product1 = Vector::multiply(word[2], 0xCD9E8D57);
+    word[0] = Vector::xor3(Vector::high(product1), word[1], key0);
+    word[1] = product1;
+    word[2] = Vector::xor3(Vector::high(product0), word[3], key1);
+    word[3] = product0;
+  }
+};
+
+// The words of counters [counter, counter + kWidth), in element order: word[v] lane l belongs to
+// element v * kWidth + l. Which counter starts in which lane is chosen so that the two unpack
+// steps, which stay inside 128-bit lanes, leave neighbours side by side.
+static INLINE void random_words(uint64_t counter, uint64_t key, Vector::Bits (&word)[4]) {
   uint32_t key0 = static_cast<uint32_t>(key), key1 = static_cast<uint32_t>(key >> 32);
-  for (int round = 0; round < 10; ++round) {
-    Vector::Bits low0, low1;
-    const Vector::Bits high0 = Vector::multiply(word[0], 0xD2511F53, &low0);
-    const Vector::Bits high1 = Vector::multiply(word[2], 0xCD9E8D57, &low1);
-    word[0] = Vector::xor3(high1, word[1], Vector::bits(key0));
-    word[1] = low1;
-    word[2] = Vector::xor3(high0, word[3], Vector::bits(key1));
-    word[3] = low0;
+  Philox even(Vector::add_wide(Vector::even_lanes(), counter), Vector::bits(key0),
+              Vector::bits(key1));
+  Philox odd(Vector::add_wide(Vector::odd_lanes(), counter), Vector::bits(key0),
+             Vector::bits(key1));
+  for (int i = 1; i < 10; ++i) {
     key0 += 0x9E3779B9;
     key1 += 0xBB67AE85;
+    const Vector::Bits k0 = Vector::bits(key0), k1 = Vector::bits(key1);
+    even.round(k0, k1);
+    odd.round(k0, k1);
   }
-}
-
-// The words of counters [counter, counter + kWidth), in element order: uniform[v] lane l belongs to
-// element v * kWidth + l. Lane l starts with counter `order(l)`, chosen so that the two unpack
-// steps, which stay inside 128-bit lanes, leave neighbours side by side. The lower half of the
-// counter must not wrap within kWidth steps.
-static INLINE void random_words(uint64_t counter, uint64_t key, Vector::Bits (&word)[4]) {
-  word[0] = Vector::add(Vector::interleaved(), static_cast<uint32_t>(counter));
-  word[1] = Vector::bits(static_cast<uint32_t>(counter >> 32));
-  word[2] = word[3] = Vector::bits(0);
-  philox(word, key);
+  unroll<4>([&](auto j) INLINE_LAMBDA { word[j] = Vector::merge(even.word[j], odd.word[j]); });
   Vector::transpose_words(word);
 }
 
-// One chunk of kChunk elements. out: nullptr when only measuring.
-template <bool kWrite>
-static void prune_chunk(const float* grad, float* out, float threshold, uint64_t key,
-                        uint64_t counter, float (&lane)[kChunkLanes], PruneStats& stats) {
-  const Reg t = Vector::broadcast(&threshold);
-  const float step_value = threshold * 0x1p-24f;
-  const Reg step = Vector::broadcast(&step_value);
-  for (int64_t i = 0; i < kChunk; i += 4 * Vector::kWidth, counter += Vector::kWidth) {
+template <class T>
+static INLINE Reg load_whole(const T* p) {
+  if constexpr (std::is_same_v<T, float>) return Vector::load(p);
+  return Vector::load_first(p, Vector::kWidth);
+}
+
+// One chunk of kChunk elements. Its kChunkLanes sums grow four vectors at a time, in registers.
+// out: nullptr when only measuring.
+template <bool kWrite, class T>
+static void prune_chunk(const T* grad, T* out, T threshold, uint64_t key, uint64_t counter,
+                        float (&lane)[kChunkLanes], PruneStats& stats) {
+  constexpr int kStride = 4 * Vector::kWidth;
+  const float bound_value = Storage<T>::load(threshold), step_value = bound_value * 0x1p-24f;
+  const Reg t = Vector::broadcast(&bound_value), step = Vector::broadcast(&step_value);
+  for (int64_t i = 0; i < kChunk; i += kStride, counter += Vector::kWidth) {
     Vector::Bits word[4];
     if constexpr (kWrite) random_words(counter, key, word);
     unroll<4>([&](auto v) INLINE_LAMBDA {
       const int64_t at = i + v * Vector::kWidth;
-      const Reg g = Vector::load(grad + at), magnitude = Vector::abs(g);
+      const Reg g = load_whole(grad + at), magnitude = Vector::abs(g);
       float* sum = lane + at % kChunkLanes;
       Vector::store(sum, Vector::add(Vector::load(sum), magnitude));
       stats.nonzeros_before += Vector::count(Vector::nonzero(g));
@@ -49,18 +70,18 @@ static void prune_chunk(const float* grad, float* out, float threshold, uint64_t
         const Reg bound = Vector::multiply(Vector::low24(word[v]), step);
         const auto keep = Vector::not_at_most(magnitude, bound);
         stats.nonzeros += Vector::count(keep);
-        const Reg value = Vector::select(Vector::less(magnitude, t), Vector::copy_sign(t, g), g);
-        Vector::store(out + at, Vector::select(keep, value, Vector::zero()));
+        const auto below = Vector::less(magnitude, t);
+        Vector::store_pruned(out + at, grad + at, g, threshold, keep, below);
       }
     });
   }
 }
 
-// Whole chunks [first, last) of grad into out, or only measured; sums of |g| by lane in
-// lanes[chunk].
-static void prune_chunks_of(const float* grad, float* out, int64_t first, int64_t last,
-                            float threshold, uint64_t key, uint64_t offset, FinishChunk finish,
-                            PruneStats* stats) {
+// Whole chunks [first, last) of grad into out, or only measured; finish adds the sums of |g| by
+// lane.
+template <class T>
+static void prune_chunks_of(const T* grad, T* out, int64_t first, int64_t last, T threshold,
+                            uint64_t key, uint64_t offset, FinishChunk finish, PruneStats* stats) {
   for (int64_t chunk = first; chunk < last; ++chunk) {
     const int64_t begin = chunk * kChunk;
     const uint64_t counter = offset + static_cast<uint64_t>(begin) / 4;
@@ -69,7 +90,7 @@ static void prune_chunks_of(const float* grad, float* out, int64_t first, int64_
     if (out) {
       prune_chunk<true>(grad + begin, out + begin, threshold, key, counter, lane, counts);
     } else {
-      prune_chunk<false>(grad + begin, nullptr, threshold, key, counter, lane, counts);
+      prune_chunk<false>(grad + begin, out, threshold, key, counter, lane, counts);
     }
     counts.abs_sum = finish(lane);
     stats[chunk] = counts;

@@ -8,13 +8,20 @@ namespace sparsetrain {
 // Adds the kChunkLanes lane sums of a chunk in the contract's order.
 using FinishChunk = double (*)(float (&lane)[kChunkLanes]);
 
-// Whole chunks [first, last); the lower 32 bits of the counter must not wrap inside them.
-using PruneChunks = void (*)(const float* grad, float* out, int64_t first, int64_t last,
-                             float threshold, uint64_t key, uint64_t offset, FinishChunk finish,
-                             PruneStats* stats);
+// Whole chunks [first, last).
+template <class T>
+using PruneChunks = void (*)(const T* grad, T* out, int64_t first, int64_t last, T threshold,
+                             uint64_t key, uint64_t offset, FinishChunk finish, PruneStats* stats);
+
+// One function for each storage type that is computed in float.
+struct PruneTable {
+  PruneChunks<float> float32;
+  PruneChunks<BFloat16> bfloat16;
+  PruneChunks<Half> float16;
+};
 
 #if defined(__x86_64__)
-extern const PruneChunks kAvx2Prune, kAvx512Prune;
+extern const PruneTable kAvx2Prune, kAvx512Prune;
 #endif
 
 }  // namespace sparsetrain

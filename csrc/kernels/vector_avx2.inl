@@ -122,20 +122,24 @@ struct Vector {
   using Bits = __m256i;
   using Mask = __m256;
   static INLINE Bits bits(uint32_t v) { return _mm256_set1_epi32(static_cast<int>(v)); }
-  static INLINE Bits add(Bits a, uint32_t b) { return _mm256_add_epi32(a, bits(b)); }
   static INLINE Bits xor3(Bits a, Bits b, Bits c) {
     return _mm256_xor_si256(_mm256_xor_si256(a, b), c);
   }
-  // Upper halves of the 64-bit products; the lower ones to *low.
-  static INLINE Bits multiply(Bits a, uint32_t b, Bits* low) {
-    const __m256i factor = bits(b);
-    const __m256i even = _mm256_mul_epu32(a, factor);
-    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), factor);
-    *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
-    return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+  static INLINE Bits xor2(Bits a, Bits b) { return _mm256_xor_si256(a, b); }
+  // In 64-bit lanes: the product of the lower half with b, and the upper half moved down.
+  static INLINE Bits multiply(Bits a, uint32_t b) {
+    return _mm256_mul_epu32(a, _mm256_set1_epi64x(b));
   }
-  // Lane 4 i + j: 2 j + i, the order that transpose_words undoes.
-  static INLINE Bits interleaved() { return _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7); }
+  static INLINE Bits high(Bits a) { return _mm256_srli_epi64(a, 32); }
+  static INLINE Bits add_wide(Bits a, uint64_t b) {
+    return _mm256_add_epi64(a, _mm256_set1_epi64x(static_cast<int64_t>(b)));
+  }
+  // The even and the odd lanes of the order that transpose_words undoes, lane 4 i + j: 2 j + i.
+  static INLINE Bits even_lanes() { return _mm256_setr_epi64x(0, 4, 1, 5); }
+  static INLINE Bits odd_lanes() { return _mm256_setr_epi64x(2, 6, 3, 7); }
+  static INLINE Bits merge(Bits even, Bits odd) {
+    return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+  }
   // 4 x 4 transposes inside 128-bit lanes.
   static INLINE void transpose_words(Bits (&w)[4]) {
     const __m256i a = _mm256_unpacklo_epi32(w[0], w[1]), b = _mm256_unpackhi_epi32(w[0], w[1]);
@@ -160,5 +164,24 @@ struct Vector {
   static INLINE int count(Mask m) {
     return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(m)));
   }
-  static INLINE Reg select(Mask m, Reg yes, Reg no) { return _mm256_blendv_ps(no, yes, m); }
+  // What is kept of g (grad[0..8) as loaded), +-threshold where `below`; grad's own bits otherwise.
+  static INLINE void store_pruned(float* out, const float*, Reg g, float threshold, Mask keep,
+                                  Mask below) {
+    const Reg value = _mm256_blendv_ps(g, copy_sign(_mm256_set1_ps(threshold), g), below);
+    _mm256_storeu_ps(out, _mm256_and_ps(keep, value));
+  }
+  template <class Half16>
+  static INLINE void store_pruned(Half16* out, const Half16* grad, Reg, Half16 threshold, Mask keep,
+                                  Mask below) {
+    const __m128i g = _mm_loadu_si128(reinterpret_cast<const __m128i*>(grad));
+    const __m128i t = _mm_set1_epi16(static_cast<int16_t>(threshold.bits));
+    const __m128i sign = _mm_set1_epi16(static_cast<int16_t>(0x8000));
+    const __m128i signed_t = _mm_or_si128(_mm_andnot_si128(sign, t), _mm_and_si128(sign, g));
+    const __m128i value = _mm_blendv_epi8(g, signed_t, narrow(below));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_and_si128(narrow(keep), value));
+  }
+  static INLINE __m128i narrow(Mask m) {
+    const __m256i wide = _mm256_castps_si256(m);
+    return _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  }
 };

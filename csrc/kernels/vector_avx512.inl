@@ -99,17 +99,20 @@ struct Vector {
   static INLINE Bits xor3(Bits a, Bits b, Bits c) {
     return _mm512_ternarylogic_epi32(a, b, c, 0x96);
   }
-  // Upper halves of the 64-bit products; the lower ones to *low.
-  static INLINE Bits multiply(Bits a, uint32_t b, Bits* low) {
-    const __m512i factor = bits(b);
-    const __m512i even = _mm512_mul_epu32(a, factor);
-    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), factor);
-    *low = _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
-    return _mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xaaaa, odd);
+  static INLINE Bits xor2(Bits a, Bits b) { return _mm512_xor_si512(a, b); }
+  // In 64-bit lanes: the product of the lower half with b, and the upper half moved down.
+  static INLINE Bits multiply(Bits a, uint32_t b) {
+    return _mm512_mul_epu32(a, _mm512_set1_epi64(b));
   }
-  // Lane 4 i + j: 4 j + i, the order that transpose_words undoes.
-  static INLINE Bits interleaved() {
-    return _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  static INLINE Bits high(Bits a) { return _mm512_srli_epi64(a, 32); }
+  static INLINE Bits add_wide(Bits a, uint64_t b) {
+    return _mm512_add_epi64(a, _mm512_set1_epi64(static_cast<int64_t>(b)));
+  }
+  // The even and the odd lanes of the order that transpose_words undoes, lane 4 i + j: 4 j + i.
+  static INLINE Bits even_lanes() { return _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11); }
+  static INLINE Bits odd_lanes() { return _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15); }
+  static INLINE Bits merge(Bits even, Bits odd) {
+    return _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
   }
   // 4 x 4 transposes inside 128-bit lanes.
   static INLINE void transpose_words(Bits (&w)[4]) {
@@ -134,7 +137,23 @@ struct Vector {
   static INLINE Mask less(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
   static INLINE Mask not_at_most(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
   static INLINE int count(Mask m) { return _mm_popcnt_u32(m); }
-  static INLINE Reg select(Mask m, Reg yes, Reg no) { return _mm512_mask_mov_ps(no, m, yes); }
+  // What is kept of g (grad[0..16) as loaded), +-threshold where `below`; grad's own bits
+  // otherwise.
+  static INLINE void store_pruned(float* out, const float*, Reg g, float threshold, Mask keep,
+                                  Mask below) {
+    const Reg value = _mm512_mask_mov_ps(g, below, copy_sign(_mm512_set1_ps(threshold), g));
+    _mm512_storeu_ps(out, _mm512_maskz_mov_ps(keep, value));
+  }
+  template <class Half16>
+  static INLINE void store_pruned(Half16* out, const Half16* grad, Reg, Half16 threshold, Mask keep,
+                                  Mask below) {
+    const __m256i g = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(grad));
+    const __m256i t = _mm256_set1_epi16(static_cast<int16_t>(threshold.bits));
+    const __m256i sign = _mm256_set1_epi16(static_cast<int16_t>(0x8000));
+    const __m256i signed_t = _mm256_ternarylogic_epi32(sign, g, t, 0xca);
+    const __m256i value = _mm256_mask_mov_epi16(g, below, signed_t);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_maskz_mov_epi16(keep, value));
+  }
 
  private:
   // Lower (0) or upper (1) halves of each 128-bit lane of a and b, side by side.

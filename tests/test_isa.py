@@ -1,0 +1,44 @@
+"""Every instruction set prunes to the same bits, whatever bits it is given."""
+
+import pytest
+import torch
+
+import sparsetrain  # noqa: F401  registers the operators
+
+CHUNK = 2048  # elements that a vector version takes at once
+PATTERNS = {
+    torch.float32: (torch.int32, 2**31),
+    torch.bfloat16: (torch.int16, 2**15),
+    torch.float16: (torch.int16, 2**15),
+}
+
+
+@pytest.mark.parametrize("dtype", PATTERNS)
+@pytest.mark.parametrize("offset", [0, 2**32 - 300, 2**40 + 7])  # the second wraps its lower half
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1e30, 3e-39])
+def test_pruning_is_the_same_on_every_instruction_set(monkeypatch, dtype, offset, scale):
+    integer, most = PATTERNS[dtype]
+    generator = torch.Generator().manual_seed(offset % 1000)
+    bits = torch.randint(-most, most, (3 * CHUNK + 77,), generator=generator).to(integer)
+    grad = torch.cat([bits.view(dtype), torch.randn(2 * CHUNK, generator=generator).to(dtype)])
+    threshold = torch.tensor(scale, dtype=torch.float64)
+    rng = torch.tensor([12345678901, offset])
+    results = {}
+    for isa in ("scalar", "avx2", "avx512"):
+        monkeypatch.setenv("SPARSETRAIN_ISA", isa)  # one that is not here becomes the best that is
+        finite = grad.where(grad.isfinite(), torch.zeros_like(grad))
+        results[isa] = [
+            part.view(kind).clone()
+            for given in (grad, finite)
+            for part, kind in zip(
+                torch.ops.sparsetrain.prune(given, threshold, rng),
+                (integer, torch.int64),
+                strict=True,
+            )
+        ]
+    for isa in ("avx2", "avx512"):
+        out, stats, finite_out, finite_stats = results[isa]
+        assert torch.equal(out, results["scalar"][0])
+        assert torch.equal(stats[1:], results["scalar"][1][1:])  # counts; the sum is not finite
+        assert torch.equal(finite_out, results["scalar"][2])
+        assert torch.equal(finite_stats, results["scalar"][3])
