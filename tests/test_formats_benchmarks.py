@@ -85,6 +85,10 @@ def test_paper_is_as_documented(benchmark, monkeypatch, tmp_path):
         for gain in network["gains"]:
             assert_documented(gain, GAINS, "### `gains`")
     assert content["assumptions"]["default"]
+    row = {"speedup": 2.65, "a energy_gain": 2.24, "a energy_gain_chip": 3.1}
+    said = paper.findings({"one": row, "two": {**row, "speedup": 4.04}})
+    assert "2.7x: one (2.65)." in said and "2.2x: one, a energy_gain (2.24)." in said
+    assert "2.6x to 4.0x speed, 2.2x to 3.1x energy" in said
     for assumption in content["assumptions"].values():
         assert_documented(assumption, PAPER, "### `assumptions`")
 
