@@ -1,6 +1,7 @@
 """The closed form: counts against torch's own convolutions, laws of reports, chips, prices."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sparsetrain import accel
+from sparsetrain.accel.core import Maps
 
 
 @st.composite
@@ -208,3 +210,34 @@ def test_bad_values_are_refused_in_one_sentence(message):
         BAD[message]()
     assert "\n" not in str(error.value)
     assert "expected" in str(error.value)
+
+
+ZEROS = {  # one pixel; x: one of two channels set, density .5; dy: its one filter set
+    "agree with density 0.5": {"x_map": [2], "x_channel_nnz": [1, 1]},
+    "sum to equal its sum over channels, got 1": {"x_channel_nnz": [1, 1]},
+    r"counts to be in \[0, 2\], got 3": {"x_map": [3]},
+    "have 1 pixels an image and 2 channels, got 2 pixels of 1 images and 2 channels": {
+        "x_map": [1, 0]
+    },
+    "1 channels, got 1 pixels of 1 images and 2 channels": {"dy_channel_nnz": [1, 0]},
+}
+
+
+@pytest.mark.parametrize("message", ZEROS)
+def test_maps_that_contradict_a_layer_are_refused(message):
+    right = {"x_map": [1], "dy_map": [1], "x_channel_nnz": [1, 0], "dy_channel_nnz": [1]}
+    layer = accel.Layer("a", 1, 2, 1, 1, 1, 1, 1, x_density=0.5)
+
+    def work(numbers):
+        variances = {"x_row_nnz_var": 0.25, "dy_row_nnz_var": 0.0, "window_var": 0.25}
+        maps = Maps(images=1, **{**right, **numbers}, **variances)
+        return accel.Workload((replace(layer, maps=maps),))
+
+    assert accel.estimate(work({})).layers[0].grad_weight.macs == 1
+    with pytest.raises(ValueError, match=message):
+        work(ZEROS[message])
+
+
+def test_padding_has_a_limit():
+    with pytest.raises(ValueError, match=r"padding to be in \[0, 2\^24\], got 0 and -1"):
+        accel.Workload((accel.Layer("a", 1, 1, 4, 4, 1, 1, 1, padding=(0, -1)),))
