@@ -1,17 +1,40 @@
 """Checkpoints of a run: one file, whole or not there, that says what it belongs to."""
 
 import pickle
-from dataclasses import asdict, fields
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import torch
+from torch import Tensor
 
 from sparsetrain.datasets import Dataset
 from sparsetrain.files import write_atomically
+from sparsetrain.telemetry import EpochRecord, LayerRecord
 from sparsetrain.training import Settings, Trainer
 
 VERSION = 2
+_CONTENT: dict[str, Any] = {
+    "sparsetrain_checkpoint": int,
+    "settings": dict,
+    "data": str,
+    "model": dict,
+    "optimizer": dict,
+    "scheduler": dict,
+    "pruning": dict | None,
+    "random": Tensor,
+    "epoch": int,
+    "step": int,
+    "loss_sum": float,
+    "seconds": float,
+    "records": list,
+    "sparse_shares": list,
+    "layers": list,
+}
 
 
 def save(path: Path, trainer: Trainer) -> None:
@@ -37,32 +60,34 @@ def load(path: Path) -> dict[str, Any]:
     where = f"sparsetrain.checkpoint.load: expected {path} to be"
     if not path.is_file():
         raise FileNotFoundError(f"{where} a checkpoint, got no file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError),
-        *(KeyError, TypeError, AttributeError),
-    ) as error:
-        raise ValueError(f"{where} a checkpoint of a run, got a damaged or foreign file") from error
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:  # torch writes checksums but reads none
+                if archive.testzip() is not None:
+                    raise zipfile.BadZipFile
+            file.seek(0)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except (
+            *(zipfile.BadZipFile, zlib.error, struct.error, OverflowError, OSError),
+            *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError),
+            *(KeyError, TypeError, AttributeError),
+        ) as error:
+            raise ValueError(
+                f"{where} a checkpoint of a run, got a damaged or foreign file"
+            ) from error
     version = content.get("sparsetrain_checkpoint") if isinstance(content, dict) else None
     if version is None:
         raise ValueError(f"{where} a checkpoint of a run, got some other file of torch's")
     if version != VERSION:
         raise ValueError(f"{where} a checkpoint of version {VERSION}, got version {version}")
-    wanted, got = {f.name for f in fields(Settings)}, content.get("settings")
-    if not isinstance(got, dict) or got.keys() != wanted or "data" not in content:
+    if not _is_whole(content):
         raise ValueError(f"{where} a whole checkpoint of this version, got one of other contents")
     return content  # type: ignore[no-any-return]
 
 
 def settings(content: dict[str, Any]) -> Settings:
     """The settings of a checkpoint's run. Raises ValueError for impossible ones."""
-    try:
-        return Settings(**content["settings"])
-    except TypeError as error:
-        raise ValueError(
-            f"sparsetrain.checkpoint.settings: expected settings of a run, got: {error}"
-        ) from error
+    return Settings(**content["settings"])
 
 
 def restore(path: Path, content: dict[str, Any], data: Dataset) -> Trainer:
@@ -83,4 +108,38 @@ def restore(path: Path, content: dict[str, Any], data: Dataset) -> Trainer:
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         model = trainer.settings.model
         raise ValueError(f"{where} this version's {model}, got one of another network") from error
+    epochs, lists = trainer.settings.epochs, (trainer.records, trainer.sparse_shares)
+    within = 0 <= trainer.epoch <= epochs and 0 <= trainer.step <= trainer.steps
+    if not within or any(len(each) != trainer.epoch for each in lists):
+        raise ValueError(
+            f"{where} {epochs} x {trainer.steps} steps, got one of {trainer.epoch} epochs and "
+            f"{trainer.step} steps with records of {len(trainer.records)} epochs"
+        )
     return trainer
+
+
+def _is_whole(content: dict[str, Any]) -> bool:
+    """Whether everything that `save` writes is there and of its type."""
+    return (
+        _fits(content, _CONTENT)
+        and _fits(content["settings"], get_type_hints(Settings))
+        and all(_fits(record, get_type_hints(EpochRecord)) for record in content["records"])
+        and all(_fits(layer, get_type_hints(LayerRecord)) for layer in content["layers"])
+        and all(type(share) is float for share in content["sparse_shares"])
+    )
+
+
+def _fits(values: object, types: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(values, dict)
+        and values.keys() == types.keys()
+        and all(_is_a(values[name], wanted) for name, wanted in types.items())
+    )
+
+
+def _is_a(value: object, wanted: Any) -> bool:
+    """isinstance() as annotations mean it: an int is a float, a bool is no int."""
+    if type(value) is bool:
+        return wanted is bool
+    wanted = get_origin(wanted) if get_origin(wanted) is list else wanted
+    return isinstance(value, wanted) or (type(value) is int and isinstance(0.0, wanted))

@@ -19,10 +19,13 @@ def check_writable(path: Path) -> None:
     where = f"sparsetrain.files: expected {path} to be a file that can be written, got"
     if path.is_dir():
         raise IsADirectoryError(f"{where} a folder")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{where} no folder {path.parent}")
+    if _is_stream(path):
+        return
+    folder = _target(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{where} no folder {folder}")
     try:
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise OSError(f"{where} a folder that cannot be ({error.strerror})") from error
@@ -31,17 +34,23 @@ def check_writable(path: Path) -> None:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call `write` on a new file and put it at `path` only when it is complete and on the disk.
 
-    Whatever happens, `path` holds the old content or the new. Raises OSError with one sentence.
+    Whatever happens, `path` holds the old content or the new. A link goes on naming the same file;
+    into a pipe or a device is written as it is. Raises OSError with one sentence.
     """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if _is_stream(path):
+            with path.open("wb") as stream:
+                write(stream)
+            return
+        target = _target(path)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except BaseException:
             os.unlink(temporary)
             raise
@@ -65,6 +74,15 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def _is_stream(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _target(path: Path) -> Path:
+    """What `path` names, behind links; the file need not exist."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def _umask() -> int:

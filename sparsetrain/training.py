@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from sparsetrain import accel, networks
 from sparsetrain.conversion import convert, revert
 from sparsetrain.datasets import Dataset, stream
+from sparsetrain.pruning import whole_number
 from sparsetrain.resumption import load_pruning_state, pruning_state
 from sparsetrain.telemetry import (
     PRICE_TABLE,
@@ -31,6 +32,7 @@ from sparsetrain.telemetry import (
 )
 
 EVALUATION_BATCH = 500
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ class Settings:
                     f"sparsetrain.Settings: expected {name} to be positive and below 3e38, "
                     f"got {getattr(self, name)}"
                 )
+        whole_number(self.seed, "seed", "Settings", 2**63)
+        if self.threads > MOST_THREADS:
+            raise ValueError(
+                f"sparsetrain.Settings: expected threads to be at most {MOST_THREADS}, "
+                f"got {self.threads}"
+            )
 
     @property
     def rule(self) -> str:

@@ -14,7 +14,6 @@ import small_data
 import torch
 
 from sparsetrain import accel, checkpoint, datasets
-from sparsetrain.files import check_writable, write_atomically, write_json
 from sparsetrain.training import Settings, Trainer
 
 EXAMPLE = Path(__file__).parents[1] / "examples"
@@ -362,37 +361,3 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, folder, train):
     options = ["--model", "plain", "--learning-rate", 1e9, "--batch-size", 24, "--threads", 1]
     code, _, err = train(*options, "--data-dir", folder, "--checkpoint", tmp_path / "run.pt")
     assert code == 2 and "expected the loss of epoch 1 to be finite, got" in err
-
-
-# Files
-
-
-def test_files_are_replaced_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, lambda file: file.write(b"old"))
-
-    def fail(file: Any) -> None:
-        file.write(b"new")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, fail)
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(path, {"loss": float("nan")})
-    assert path.read_bytes() == b"old"
-
-
-def test_checking_a_path_changes_nothing(tmp_path):
-    check_writable(tmp_path / "new")
-    (tmp_path / "old").write_text("old")
-    check_writable(tmp_path / "old")
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
-    assert (tmp_path / "old").read_text() == "old"
-
-
-def test_written_files_have_ordinary_permissions(tmp_path):
-    write_json(tmp_path / "run.json", {})
-    (tmp_path / "plain").touch()
-    modes = {oct((tmp_path / name).stat().st_mode) for name in ("run.json", "plain")}
-    assert len(modes) == 1
