@@ -7,9 +7,10 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from sparsetrain import ops
-from sparsetrain.nn import PLACEMENTS, SparseConv2d, one_of
+from sparsetrain.nn import PLACEMENTS, SparseConv2d
 from sparsetrain.placement import Decision, decide
 from sparsetrain.pruning import DEFAULT_HISTORY, PruneGrad, derive_seed, target, whole_number
 
@@ -59,9 +60,9 @@ def convert(
     target(rate, density, "convert")
     whole_number(history, "history", "convert")
     whole_number(measure_every, "measure_every", "convert")
-    one_of(backend, ops.BACKENDS, "backend", "convert")
+    ops.one_of(backend, ops.BACKENDS, "backend", "convert")
     convs = _convertible(model, "convert")
-    chosen = _overrides_by_layer(overrides or {}, convs)
+    chosen = _overrides_by_layer({} if overrides is None else overrides, convs)
     decisions = decide(model)
     base = {"rate": rate, "density": density, "backend": backend}
     plans = {name: _plan(decisions[name], base, chosen[name]) for name in convs}
@@ -79,17 +80,35 @@ def convert(
 def revert(model: M) -> M:
     """Turns every SparseConv2d of `model` back into an nn.Conv2d, in place, and returns `model`.
 
-    Nothing of the conversion remains in the modules. A model without SparseConv2d is left as it is.
+    Nothing of the conversion remains in the modules, and what was parametrized since stays so.
+    A model without SparseConv2d is left as it is.
     """
     expect_module(model, "revert")
     for conv in list(model.modules()):
-        if type(conv) is SparseConv2d:
+        if type(conv) is SparseConv2d or (is_parametrized(conv) and _is_converted(conv)):
             for name in _CHILDREN:
                 conv._modules.pop(name, None)
             for name in _ATTRIBUTES:
                 conv.__dict__.pop(name, None)
-            conv.__class__ = nn.Conv2d  # type: ignore[assignment]
+            conv.__class__ = _plain_class(type(conv))
     return model
+
+
+def _is_converted(module: nn.Module) -> bool:
+    """Whether torch.nn.utils.parametrize made this module's class from SparseConv2d itself."""
+    return type(module).__bases__ == (SparseConv2d,)
+
+
+def _plain_class(converted: type[nn.Module]) -> type[nn.Module]:
+    """nn.Conv2d for SparseConv2d; of what parametrize made from that, the same from nn.Conv2d.
+
+    A class anew, as copies of a module share theirs.
+    """
+    if converted is SparseConv2d:
+        return nn.Conv2d
+    inherited = ("__dict__", "__weakref__")
+    members = {k: v for k, v in vars(converted).items() if k not in inherited}
+    return type(f"Parametrized{nn.Conv2d.__name__}", (nn.Conv2d,), members)
 
 
 def set_rate(model: nn.Module, rate: float | None = None, *, density: float | None = None) -> None:
@@ -121,7 +140,10 @@ def expect_module(model: object, where: str) -> None:
 
 
 def _convertible(model: nn.Module, where: str) -> dict[str, nn.Conv2d]:
-    """The convolutions of exactly type nn.Conv2d, or converted ones, by their first name."""
+    """The convolutions of exactly type nn.Conv2d, or converted ones, by their first name.
+
+    Refuses one with an attribute of its own where a SparseConv2d has one.
+    """
     expect_module(model, where)
     convs: dict[str, nn.Conv2d] = {
         name: module
@@ -133,6 +155,15 @@ def _convertible(model: nn.Module, where: str) -> dict[str, nn.Conv2d]:
             f"sparsetrain.{where}: expected model to have an nn.Conv2d, got none "
             f"in a {type(model).__name__}. describe(model) lists what was left alone"
         )
+    taken = {*_ATTRIBUTES, *_CHILDREN, *vars(SparseConv2d)}
+    for name, conv in convs.items():
+        own = taken & {*conv.__dict__, *conv._modules, *conv._buffers, *conv._parameters}
+        if type(conv) is nn.Conv2d and own:
+            got = type(getattr(conv, min(own))).__name__
+            raise ValueError(
+                f"sparsetrain.{where}: expected {name!r} to have no attribute {min(own)!r} of its "
+                f"own, got a {got}. A SparseConv2d has one by that name"
+            )
     return convs
 
 
@@ -140,6 +171,8 @@ def _overrides_by_layer(
     overrides: Mapping[str, Mapping[str, Any]], convs: Mapping[str, nn.Conv2d]
 ) -> dict[str, dict[str, Any]]:
     """The settings of every convolution that has some of its own; checks all of them first."""
+    if not isinstance(overrides, Mapping):
+        raise TypeError(f"sparsetrain.convert: expected overrides to be a dict, got {overrides!r}")
     for key, settings in overrides.items():
         _check_override(key, settings)
         if not any(name == key or fnmatchcase(name, key) for name in convs):
@@ -157,15 +190,17 @@ def _overrides_by_layer(
 
 def _check_override(key: str, settings: Mapping[str, Any]) -> None:
     where = f"convert, override {key!r}"
+    if not isinstance(key, str):
+        raise TypeError(f"sparsetrain.{where}: expected a name or a pattern, got {key!r}")
     if not isinstance(settings, Mapping):
         raise TypeError(f"sparsetrain.{where}: expected a dict, got {settings!r}")
     for name in settings:
-        one_of(name, _OVERRIDE_KEYS, "every key", where)
+        ops.one_of(name, _OVERRIDE_KEYS, "every key", where)
     target(settings.get("rate"), settings.get("density"), where)
     if "placement" in settings:
-        one_of(settings["placement"], PLACEMENTS, "placement", where)
+        ops.one_of(settings["placement"], PLACEMENTS, "placement", where)
     if "backend" in settings:
-        one_of(settings["backend"], ops.BACKENDS, "backend", where)
+        ops.one_of(settings["backend"], ops.BACKENDS, "backend", where)
 
 
 def _with_one_target(settings: Mapping[str, Any]) -> dict[str, Any]:

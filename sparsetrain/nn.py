@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from sparsetrain import ops
-from sparsetrain.pruning import DEFAULT_HISTORY, PruneGrad, StateModule, whole_number
+from sparsetrain.pruning import DEFAULT_HISTORY, PruneGrad, StateModule, one_node, whole_number
 
 PLACEMENTS = ("output", "input", "none")
 
@@ -111,8 +111,8 @@ class SparseConv2d(nn.Conv2d):
 
         With placement "none" the pruner is dropped.
         """
-        one_of(placement, PLACEMENTS, "placement", "SparseConv2d")
-        one_of(backend, ops.BACKENDS, "backend", "SparseConv2d")
+        ops.one_of(placement, PLACEMENTS, "placement", "SparseConv2d")
+        ops.one_of(backend, ops.BACKENDS, "backend", "SparseConv2d")
         whole_number(measure_every, "measure_every", "SparseConv2d")
         self.backend, self.placement, self.rule = backend, placement, rule
         self.check_finite = bool(check_finite)
@@ -134,6 +134,8 @@ class SparseConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """The convolution of `input`; see the class."""
+        if isinstance(input, fx.Proxy):
+            return one_node(self, input)
         if not (self.training and torch.is_grad_enabled()):
             return self._convolve(input)
         children = self._modules
@@ -181,13 +183,3 @@ class SparseConv2d(nn.Conv2d):
         """nn.Conv2d's, then the backend and where pruning goes."""
         conv: str = super().extra_repr()  # type: ignore[no-untyped-call]
         return f"{conv}, backend={self.backend}, placement={self.placement}"
-
-
-def one_of(value: Any, known: tuple[str, ...], what: str, where: str) -> str:
-    """`value` when it is one of the known names, else ValueError listing them."""
-    if value not in known:
-        names = ", ".join(known)
-        raise ValueError(
-            f"sparsetrain.{where}: expected {what} to be one of {names}, got {value!r}"
-        )
-    return str(value)

@@ -84,10 +84,12 @@ def _check_integer(function: str, name: str, value: object) -> None:
         raise TypeError(f"sparsetrain.{function}: expected {name} to be an integer, got {value!r}")
 
 
-def _check_backend(function: str, backend: str) -> None:
-    if backend not in BACKENDS:
+def one_of(value: object, known: tuple[str, ...], what: str, where: str) -> None:
+    """Raises ValueError, in the name of `where`, unless `value` is one of the known names."""
+    if value not in known:
+        names = ", ".join(known)
         raise ValueError(
-            f"sparsetrain.{function}: expected backend to be one of {BACKENDS}, got {backend!r}"
+            f"sparsetrain.{where}: expected {what} to be one of {names}, got {value!r}"
         )
 
 
@@ -123,7 +125,7 @@ def conv2d(
     Raises:
         ValueError, TypeError: one sentence naming the argument, what is expected and what came.
     """
-    _check_backend("conv2d", backend)
+    one_of(backend, BACKENDS, "backend", "conv2d")
     _check_tensor("conv2d", "input", input)
     _check_tensor("conv2d", "weight", weight)
     if bias is not None:
@@ -256,7 +258,7 @@ def explain(
         grad_density: nonzeros / elements of the output's gradient, which grad_input skips by;
             grad_weight skips by whichever of both saves more.
     """
-    _check_backend("explain", backend)
+    one_of(backend, BACKENDS, "backend", "explain")
     for name, density in (("input_density", input_density), ("grad_density", grad_density)):
         if not 0 <= density <= 1:
             raise ValueError(f"sparsetrain.explain: expected {name} to be in [0, 1], got {density}")

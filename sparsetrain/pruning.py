@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from sparsetrain import ops
 
@@ -103,6 +103,12 @@ def rank_and_world() -> tuple[int, int]:
     if rank.isdecimal() and world.isdecimal():
         return int(rank), int(world)
     return 0, 1
+
+
+def one_node(module: nn.Module, input: fx.Proxy) -> Any:
+    """The call of `module` in a graph that torch.fx records, as one node like any of torch.nn."""
+    tracer: Any = input.tracer
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), (input,), {})
 
 
 class StateModule(nn.Module):
@@ -205,6 +211,8 @@ class PruneGrad(StateModule):
 
     def forward(self, input: Tensor) -> Tensor:
         """The input; its gradient will be pruned."""
+        if isinstance(input, fx.Proxy):
+            return one_node(self, input)
         if not (self.training and torch.is_grad_enabled() and input.requires_grad):
             return input
         if input.device != self.state.device:

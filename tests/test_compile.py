@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 import torchvision
-from nets import same, small_net
-from torch import nn
+from nets import same, small_net, step
+from torch import fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
@@ -145,3 +145,15 @@ def test_make_fx_records_a_pruned_backward():
         for _ in range(2):
             assert same(graph(x, weight, one), step(x, weight, two))
         assert torch.equal(one, two) and one[pruning.PUSHES] == 0 < one[pruning.OFFSET]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_torch_fx_records_a_converted_convolution_as_one_node(training):
+    model = convert(nn.Sequential(PruneGrad(seed=1), small_net()), history=1).train(training)
+    twin = copy.deepcopy(model)
+    traced = fx.symbolic_trace(model)
+    called = [traced.get_submodule(n.target) for n in traced.graph.nodes if n.op == "call_module"]
+    assert [type(m) for m in called[1:]] == [type(m) for m in model[1]]
+    for i in range(3):
+        assert same(step(traced, i), step(twin, i))
+    assert torch.equal(model[1][2].pruner.state, twin[1][2].pruner.state)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from nets import NAMES, anatomy, message, same, small_net, step, trained
 from torch import nn
+from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
 import sparsetrain
 from sparsetrain import (
@@ -65,6 +66,46 @@ def test_revert_restores_every_attribute(measure_every):
     assert revert(model) is model
     assert anatomy(model) == before
     assert revert(model) is model
+
+
+class Doubled(nn.Module):
+    def forward(self, weight):
+        return 2 * weight
+
+
+def test_revert_finds_what_was_parametrized_since():
+    plain, model = small_net(), convert(small_net(), history=1)
+    for net in (plain, model):
+        register_parametrization(net[2], "weight", Doubled())
+    twin = copy.deepcopy(model)
+    revert(model)
+    assert type(twin[2]).__bases__ == (SparseConv2d,)  # copies share a class
+    assert [str(type(m)) for m in model.modules()] == [str(type(m)) for m in plain.modules()]
+    assert list(vars(model[2])) == list(vars(plain[2]))
+    for i in range(3):
+        assert same(step(model, i), step(plain, i))
+    remove_parametrizations(model[2], "weight")
+    assert type(model[2]) is nn.Conv2d
+
+
+@pytest.mark.parametrize(
+    "name, value, got",
+    [
+        ("backend", "mine", "str"),
+        ("seen", 3, "int"),
+        ("pruner", nn.Identity(), "Identity"),
+        ("forward", len, "builtin_function_or_method"),  # which would run in place of ours
+    ],
+)
+def test_an_attribute_of_the_users_own_is_not_taken_over(name, value, got):
+    model = small_net()
+    setattr(model[6], name, value)
+    before = anatomy(model)
+    assert message(ValueError, lambda: convert(model)) == (
+        f"sparsetrain.convert: expected '6' to have no attribute '{name}' of its own, got a {got}. "
+        "A SparseConv2d has one by that name"
+    )
+    assert anatomy(model) == before
 
 
 def test_converting_again_changes_nothing():
@@ -208,6 +249,12 @@ REFUSED = [
         dict(overrides={"2": {"backend": "gpu"}}),
         ValueError,
         "convert, override '2': expected backend to be one of auto, sparse, dense, got 'gpu'",
+    ),
+    (dict(overrides=[]), TypeError, "convert: expected overrides to be a dict, got []"),
+    (
+        dict(overrides={2: {}}),
+        TypeError,
+        "convert, override 2: expected a name or a pattern, got 2",
     ),
     (dict(overrides={"2": 0.5}), TypeError, "convert, override '2': expected a dict, got 0.5"),
     (dict(rate=1.0), ValueError, "convert: expected rate to be in [0, 1), got 1.0"),

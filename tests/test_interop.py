@@ -165,9 +165,7 @@ def test_function_transforms_are_refused_by_torch_in_a_sentence():
     def loss(parameters):
         return functional_call(model, parameters, (images(0),)).square().sum()
 
-    with pytest.raises(
-        RuntimeError, match=r"C\+\+ torch::autograd::Function with functorch"
-    ):
+    with pytest.raises(RuntimeError, match=r"C\+\+ torch::autograd::Function with functorch"):
         torch.func.grad(loss)(parameters)
 
 
