@@ -37,7 +37,8 @@ class Job:
         model = networks.build(self.model, channels=3, size=self.size, classes=10)
         if self.model.startswith("vgg") and self.size == 32:
             # As VGG is used on CIFAR: one linear layer instead of ImageNet's 120 million weights.
-            model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(512, 10)
+            network = model[1]
+            network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(512, 10)
         return model
 
 
