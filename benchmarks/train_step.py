@@ -122,6 +122,7 @@ def time_job(job: Job, rate: float, batch: Callable[[int], tuple[Tensor, Tensor]
 @click.option("--data-dir", type=click.Path(path_type=Path), help="where its files lie")
 @click.option("--steps", default=100, show_default=True, help="of training before timing")
 @click.option("--repeats", default=7, show_default=True, type=click.IntRange(min=7))
+@click.option("--only", default="", help="only networks whose name contains this")
 def main(
     json_path: Path | None,
     quick: bool,
@@ -130,11 +131,15 @@ def main(
     data_dir: Path | None,
     steps: int,
     repeats: int,
+    only: str,
 ) -> None:
     """See the module."""
     torch.set_num_threads(threads)
     settle_allocator()
-    jobs = JOBS[:1] if quick else JOBS
+    jobs = [job for job in (JOBS[:1] if quick else JOBS) if only in job.model]
+    if not jobs:
+        names = ", ".join(job.model for job in JOBS)
+        raise click.UsageError(f"train_step.py: expected --only to be part of {names}, got {only}")
     steps = min(steps, 10) if quick else steps
     data = datasets.load(dataset, data_dir)
     rows = []

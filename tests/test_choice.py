@@ -10,11 +10,13 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_formats import assert_documented
 
 import sparsetrain
 from sparsetrain import tuning
 from sparsetrain.__main__ import main
 
+COSTS = "## Costs of `auto`: `python -m sparsetrain tune FILE`"
 SHAPES = [
     # N, C, H, W, K, R, S, padding: no vector is full somewhere, kernels of one tap to 81.
     (4, 19, 9, 11, 35, 3, 3, (1, 1)),
@@ -172,7 +174,12 @@ def test_tune_writes_a_table_that_can_be_used(tmp_path, monkeypatch, own_costs):
     file = tmp_path / "costs.json"
     run = CliRunner().invoke(main, ["tune", str(file), "--dtype", "float32"])
     assert run.exit_code == 0, run.output
-    table = json.loads(file.read_text())["costs"]
+    content = json.loads(file.read_text())
+    assert_documented(content, COSTS)
+    table = content["costs"]
+    assert list(table) == ["isa", *sorted(tuning.STORAGES)]
+    for storage, name in itertools.product(tuning.STORAGES, tuning.PASSES):
+        assert_documented(table[storage][name], COSTS, "### `costs`", ordered=False)
     assert table["bfloat16"] == sparsetrain.costs()["bfloat16"]
     assert table["float32"] != sparsetrain.costs()["float32"]
     sparsetrain.set_costs(file)

@@ -110,6 +110,9 @@ static INLINE void copy_run(const T* from, int64_t channel_stride, int64_t pixel
   }
   for (int64_t j = 0; j < pixels; j += Vector::kWidth) {
     const int columns = lanes_left(pixels - j);
+    if (pixels >= Vector::kWidth) {  // the next row, where that is another line
+      for (int c = 0; c < lanes; ++c) prefetch(from + j + pixels + c * channel_stride);
+    }
     Reg m[Vector::kWidth];
     load_transposed(from + j, channel_stride, lanes, columns, m);
     unroll<Vector::kWidth>([&](auto n) INLINE_LAMBDA {
