@@ -8,11 +8,12 @@ namespace sparsetrain {
 namespace {
 
 // Wrong, or a corrupt heap, unless every operand is contiguous: grouped channels_last weights with
-// unbatched or float64 input, and channels_last 1x1 kernels with unequal strides. Batched float32,
-// depthwise above all, stays as it is: a copy costs several times such a convolution.
+// unbatched or float64 input, channels_last 1x1 kernels with unequal strides, and channels_last
+// images of one channel (whose memory is contiguous as well). Batched float32, depthwise above all,
+// stays as it is: a copy costs several times such a convolution.
 bool wants_contiguous(const ConvShape& s, const at::Tensor& x, bool unbatched) {
   const bool grouped = s.groups > 1 && (unbatched || x.scalar_type() == at::kDouble);
-  return grouped || (s.R == 1 && s.S == 1 && s.stride_h != s.stride_w);
+  return grouped || s.C == 1 || (s.R == 1 && s.S == 1 && s.stride_h != s.stride_w);
 }
 
 // t [A,B,I,J] in its own memory format or contiguous, with that format's strides also where a
