@@ -9,5 +9,6 @@ using Reg = Vector::Reg;
 #include "pack.inl"
 #include "spread.inl"
 #include "correlate.inl"
+#include "sums.inl"
 #include "table.inl"
 // clang-format on

@@ -76,6 +76,11 @@ struct Kernels {
   // Tasks [first, last) of plan.tasks(). work: plan.work_bytes().
   void (*correlate)(const CorrelatePlan& plan, ChannelLists<Scalar> lists, Dense<const T> x,
                     int64_t first, int64_t last, Dense<T> grad_weight, void* work);
+
+  // Sums over all images and pixels of channels [first * width, last * width), width that of
+  // `vector`, of a tensor whose pixels lie evenly.
+  void (*channel_sums)(Dense<const T> source, int64_t images, int64_t channels, int64_t pixels,
+                       int64_t first, int64_t last, T* sums);
 };
 
 // The table of one instruction set: "scalar", "avx2" or "avx512".

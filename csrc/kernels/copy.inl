@@ -10,6 +10,13 @@ static INLINE void prefetch_span(const T* p, int64_t count) {
   for (int64_t i = 0; i < count; i += kLine) prefetch(p + i);
 }
 
+// All kWidth lanes; AVX2 takes longer for a masked load even where nothing is masked.
+template <class T>
+static INLINE Reg load_whole(const T* p) {
+  if constexpr (std::is_same_v<T, Scalar>) return Vector::load(p);
+  return Vector::load_first(p, Vector::kWidth);
+}
+
 // Transposed reading: lane i of m[j] becomes source[i * stride + j], i < rows, j < columns; rows
 // and columns up to kWidth, the rest 0.
 template <class T>

@@ -43,12 +43,6 @@ static INLINE void random_words(uint64_t counter, uint64_t key, Vector::Bits (&w
   Vector::transpose_words(word);
 }
 
-template <class T>
-static INLINE Reg load_whole(const T* p) {
-  if constexpr (std::is_same_v<T, float>) return Vector::load(p);
-  return Vector::load_first(p, Vector::kWidth);
-}
-
 // One chunk of kChunk elements. Its kChunkLanes sums grow four vectors at a time, in registers.
 // out: nullptr when only measuring.
 template <bool kWrite, class T>

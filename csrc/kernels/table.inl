@@ -7,5 +7,6 @@ static constexpr Kernels<T> make_table(const char* name) {
           pixel_lists<T>,
           spread<T>,
           channel_lists<T>,
-          correlate<T>};
+          correlate<T>,
+          channel_sums<T>};
 }

@@ -27,6 +27,10 @@ struct Vector {
   // Where there are stores past the caches.
   static INLINE void stream(Number* p, Reg v) { store(p, v); }
   static INLINE void stream_end() {}
+  static INLINE Reg add(Reg a, Reg b) {
+    for (int i = 0; i < kWidth; ++i) a.lane[i] += b.lane[i];
+    return a;
+  }
   // acc + a * b
   static INLINE Reg fma(Reg a, Reg b, Reg acc) {
     for (int i = 0; i < kWidth; ++i) acc.lane[i] += a.lane[i] * b.lane[i];

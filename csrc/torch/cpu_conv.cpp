@@ -181,8 +181,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
   }
   const bool dense_input = output_mask[0] && !sparse.input;
   const bool dense_weight = output_mask[1] && !sparse.weight;
-  // ATen's own sum where ATen runs, so that backend "dense" is torch's convolution to the last bit.
-  const bool dense_bias = output_mask[2] && !sparse.input && !sparse.weight;
+  // ATen's own sum where only ATen runs, so that backend "dense" is torch's to the last bit.
+  const bool any_sparse = wanted == Backend::kSparse || sparse.input || sparse.weight;
+  const bool dense_bias = output_mask[2] && !any_sparse;
   if (dense_input || dense_weight || dense_bias) {
     const std::array<bool, 3> mask{dense_input, dense_weight, dense_bias};
     auto [dense_dx, dense_dw, dense_db] = dense_backward(shape, dy, x, w, mask, input.dim() == 3);
@@ -190,7 +191,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
     if (dense_weight) dw = dense_dw;
     if (dense_bias) db = dense_db;
   }
-  if (output_mask[2] && !dense_bias) db = dy.sum({0, 2, 3});
+  if (output_mask[2] && !dense_bias) db = sparse_bias_grad(dy);
   const auto none = [&] { return at::empty({0}, weight.options()); };
   if (dx.defined()) dx = input.dim() == 3 ? dx.squeeze(0).contiguous() : dx.contiguous(format);
   if (dw.defined()) dw = dw.contiguous(format);

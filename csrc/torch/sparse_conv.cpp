@@ -217,4 +217,21 @@ std::pair<at::Tensor, at::Tensor> sparse_backward(const ConvShape& s, const at::
   return {dx, dw};
 }
 
+at::Tensor sparse_bias_grad(const at::Tensor& grad_output) {
+  const at::Tensor dy = readable(grad_output);
+  const int64_t N = dy.size(0), K = dy.size(1), pixels = dy.size(2) * dy.size(3);
+  const at::Tensor db = at::empty({K}, dy.options());
+  for_storage(dy, [&](auto storage, auto) {
+    using T = decltype(storage);
+    const Kernels<T>& kernels = current_kernels<T>();
+    const auto from = input_view<T>(dy);
+    T* to = static_cast<T*>(db.mutable_data_ptr());
+    parallel((K + kernels.vector.width - 1) / kernels.vector.width,
+             [&](int64_t first, int64_t last) {
+               kernels.channel_sums(from, N, K, pixels, first, last, to);
+             });
+  });
+  return db;
+}
+
 }  // namespace sparsetrain

@@ -29,4 +29,8 @@ std::pair<at::Tensor, at::Tensor> sparse_backward(const ConvShape& shape, const 
                                                   const at::Tensor& x, const at::Tensor& w,
                                                   Wanted wanted, at::MemoryFormat format);
 
+// The bias's gradient [K]: the sums of dy's channels, each in one order. at::sum's order depends on
+// the number of threads.
+at::Tensor sparse_bias_grad(const at::Tensor& dy);
+
 }  // namespace sparsetrain

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <random>
 #include <type_traits>
+#include <utility>
 
 #include "kernels_run.h"
 
@@ -113,6 +114,8 @@ void check(const ConvShape& s, double density, bool last, bool weight_last, std:
   fill(w, 1, random);
   fill(bias, 1, random);
   Tensor<double> y0(s.N, s.K, P, Q, last), dx0(s.N, s.C, s.H, s.W, last);
+  Tensor<T> db = bias;
+  Tensor<double> db0(1, s.K, 1, 1, false), db1 = db0;
   Tensor<double> dw0(s.K, c_group, s.R, s.S, weight_last), y1 = y0, dx1 = dx0, dw1 = dw0;
   for (int64_t n = 0; n < s.N; ++n)
     for (int64_t k = 0; k < s.K; ++k)
@@ -120,6 +123,8 @@ void check(const ConvShape& s, double density, bool last, bool weight_last, std:
         for (int64_t q = 0; q < Q; ++q) {
           y0.at(n, k, p, q) = to_double(bias.at(0, k, 0, 0));
           y1.at(n, k, p, q) = std::abs(y0.at(n, k, p, q));
+          db0.at(0, k, 0, 0) += to_double(dy.at(n, k, p, q));
+          db1.at(0, k, 0, 0) += std::abs(to_double(dy.at(n, k, p, q)));
         }
   each_product(s, [&](int64_t n, int64_t k, int64_t p, int64_t q, int64_t c, int64_t cg, int64_t r,
                       int64_t t, int64_t h, int64_t iw) {
@@ -145,6 +150,8 @@ void check(const ConvShape& s, double density, bool last, bool weight_last, std:
       run_correlate(k, s, 3, true, x, dy, exchanged);
       compare(k.name, "grad_weight by x", s, exchanged, dw0, dw1);
     }
+    k.channel_sums(std::as_const(dy).view(), s.N, s.K, P * Q, 0, s.K, db.data.data());
+    compare(k.name, "grad_bias", s, db, db0, db1);
     for (size_t i = 0; i < dw.data.size(); ++i) {
       if (to_double(dw.data[i]) == to_double(split.data[i])) continue;
       ++failures;
