@@ -12,7 +12,7 @@ except ImportError as error:
         "Build it with `make build` or `pip install --no-build-isolation .`"
     ) from error
 
-from sparsetrain.conversion import convert, revert, set_rate
+from sparsetrain.conversion import average_thresholds, convert, revert, set_rate
 from sparsetrain.costs import costs, set_costs
 from sparsetrain.inspection import describe, stats
 from sparsetrain.nn import SparseConv2d
@@ -23,6 +23,7 @@ from sparsetrain.resumption import load_pruning_state, pruning_state
 __all__ = [
     "PruneGrad",
     "SparseConv2d",
+    "average_thresholds",
     "conv2d",
     "convert",
     "costs",

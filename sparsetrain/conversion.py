@@ -1,4 +1,4 @@
-"""convert, revert and set_rate: sparse training for a model that exists, in place."""
+"""convert, revert, set_rate, average_thresholds: sparse training for a model that exists."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
+import torch.distributed as dist
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from sparsetrain import ops
 from sparsetrain.nn import PLACEMENTS, SparseConv2d
 from sparsetrain.placement import Decision, decide
-from sparsetrain.pruning import DEFAULT_HISTORY, PruneGrad, derive_seed, target, whole_number
+from sparsetrain.pruning import (
+    DEFAULT_HISTORY,
+    HEADER,
+    PruneGrad,
+    derive_seed,
+    target,
+    whole_number,
+)
 
 _OVERRIDE_KEYS = ("rate", "density", "placement", "backend")
 _ATTRIBUTES = ("backend", "check_finite", "placement", "rule", "seen")
@@ -122,13 +130,37 @@ def set_rate(model: nn.Module, rate: float | None = None, *, density: float | No
     if rate is None and density is None:
         raise ValueError("sparsetrain.set_rate: expected one of rate and density, got neither")
     target(rate, density, "set_rate")
+    for pruner in _pruners(model, "set_rate"):
+        pruner.set_rate(rate, density=density)
+
+
+def average_thresholds(model: nn.Module) -> None:
+    """Gives the pruners of all ranks the same history, the mean of theirs, and so one threshold.
+
+    Each rank goes on from there by its own gradients; call it whenever they shall agree again, on
+    every rank and with the same number of backward passes behind them. Each keeps its randomness.
+    Raises TypeError for what is no nn.Module, ValueError for a model without pruners, RuntimeError
+    without a process group.
+    """
+    expect_module(model, "average_thresholds")
+    pruners = _pruners(model, "average_thresholds")
+    if not (dist.is_available() and dist.is_initialized()):
+        raise RuntimeError(
+            "sparsetrain.average_thresholds: expected a process group to be initialized, got none"
+        )
+    for pruner in pruners:
+        means = pruner.state[HEADER:]
+        dist.all_reduce(means)
+        means /= dist.get_world_size()
+
+
+def _pruners(model: nn.Module, where: str) -> list[PruneGrad]:
     pruners = [module for module in model.modules() if isinstance(module, PruneGrad)]
     if not pruners:
         raise ValueError(
-            "sparsetrain.set_rate: expected model to have a PruneGrad, got none. Convert it first"
+            f"sparsetrain.{where}: expected model to have a PruneGrad, got none. Convert it first"
         )
-    for pruner in pruners:
-        pruner.set_rate(rate, density=density)
+    return pruners
 
 
 def expect_module(model: object, where: str) -> None:

@@ -301,7 +301,9 @@ def test_a_model_without_convolutions_is_refused():
     )
 
 
-@pytest.mark.parametrize("function", ["convert", "revert", "describe", "set_rate", "stats"])
+@pytest.mark.parametrize(
+    "function", ["average_thresholds", "convert", "describe", "revert", "set_rate", "stats"]
+)
 def test_what_is_no_module_is_refused(function):
     assert message(TypeError, lambda: getattr(sparsetrain, function)([])) == (
         f"sparsetrain.{function}: expected model to be an nn.Module, got list"

@@ -2,6 +2,9 @@
 
 import copy
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +13,14 @@ import torch.multiprocessing as mp
 from nets import same, small_net, step
 from torch.nn.parallel import DistributedDataParallel
 
-from sparsetrain import PruneGrad, convert, load_pruning_state, pruning, pruning_state
+from sparsetrain import (
+    PruneGrad,
+    average_thresholds,
+    convert,
+    load_pruning_state,
+    pruning,
+    pruning_state,
+)
 
 
 def seeds(model):
@@ -64,6 +74,28 @@ def two_ranks(rank, folder):
 def test_two_ranks_prune_apart_and_resume_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     mp.spawn(two_ranks, (str(tmp_path),), nprocs=2)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_of_torchrun(ranks):
+    """Runs tests/ranks.py: DDP, no_sync, own thresholds or averaged ones, and fully_shard."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    result = subprocess.run(
+        [*launch, str(ranks), str(Path(__file__).with_name("ranks.py"))],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())},
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_averaging_needs_ranks():
+    with pytest.raises(RuntimeError) as error:
+        average_thresholds(convert(small_net()))
+    assert str(error.value) == (
+        "sparsetrain.average_thresholds: expected a process group to be initialized, got none"
+    )
 
 
 @pytest.fixture
