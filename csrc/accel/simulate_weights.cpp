@@ -1,4 +1,5 @@
 // OSRC, operation by operation.
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -38,13 +39,13 @@ class WeightsSimulator {
       if (!chip_.skips_zeros) {
         auto [known, fresh] = same.try_emplace({task.entry % s_.R, task.entries});
         if (fresh) {
-          prepare(task.out);
+          prepare(b, task.out);
           known->second = work(b, task);
         }
         clock->run(known->second, drain_);
         return;
       }
-      if (task.out != channel) prepare(channel = task.out);
+      if (task.out != channel) prepare(b, channel = task.out);
       clock->run(work(b, task), drain_);
     });
   }
@@ -72,9 +73,11 @@ class WeightsSimulator {
             cut));
   }
 
-  // Window planes and counts of one channel of x, all images and rows.
-  void prepare(int64_t c) {
-    for (int64_t n = 0; n < x_.images; ++n) {
+  // Window planes and counts of one channel of x, in the images that the block's rows lie in.
+  void prepare(const Block& b, int64_t c) {
+    const int64_t first = b.row0 / rows_, last = (b.row1 - 1) / rows_;
+    for (int64_t image = first; image <= std::min(last, first + x_.images - 1); ++image) {
+      const int64_t n = image % x_.images;
       for (int64_t h = 0; h < s_.H; ++h) {
         const int64_t i = n * s_.H + h;
         window_planes(s_, x_.row(n, c, h), 0, s_.W, windows_, planes_.data() + i * windows_.size());
