@@ -28,6 +28,10 @@ def frozen():
     return tiny().requires_grad_(False)
 
 
+def normed():
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+
+
 def leaves():
     raise SystemExit(0)
 
@@ -210,6 +214,10 @@ def test_a_file_that_cannot_be_is_refused(tmp_path, text):
         (["estimate", ":f"], "got ':f': ValueError: Empty module name"),
         (["estimate", "test_accel_commands:leaves"], "test_accel_commands:leaves': SystemExit: 0"),
         (["estimate", "test_accel_commands:Stubborn"], "3 x 32 x 32, got KeyError: 'mask'"),
+        (
+            ["estimate", "test_accel_commands:normed", "--input-shape", "3,1,1", "--batch-size", 1],
+            "images of 3 x 1 x 1, got ValueError: Expected more than 1 value",
+        ),
         (["estimate", *TINY[:3], "--batch-size", 2**64], "1<=x<=16777216"),
         (["estimate", TINY[0], "--input-shape", f"3,8,{2**64}"], "at most 2^24, got '3,8,1844674"),
         (["estimate", *TINY[:3], "--plot", "a.xyz"], "a.xyz to end in .png or .svg, got .xyz"),
