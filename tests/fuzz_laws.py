@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import sparsetrain
 from sparsetrain import _C, reference
+from sparsetrain.pruning import FACTOR, HEADER
 
 ISAS = ("scalar", "avx2", "avx512")
 NAMES = ("y", "dx", "dw", "db")
@@ -51,7 +52,7 @@ class Answer:
     size: torch.Tensor
     terms: int
     reached: torch.Tensor | None = None  # a nonzero meets an Inf or a NaN
-    open: torch.Tensor | None = None  # only zeros of the padding may meet one
+    open: torch.Tensor | None = None  # a zero may meet one, of the padding or of either operand
     bounds: dict[float, torch.Tensor] = field(default_factory=dict)  # of the error, by roundoff
 
     def bound(self, dtype, roundoff):
@@ -125,22 +126,31 @@ class Oracle:
         return found
 
     def _reach(self, answers):
-        """A pass skips the zeros of x (y) or dy (dx, dw); all else meets every Inf and NaN."""
+        """A pass skips the zeros of x (y), of dy (dx) or of the one it chose (dw); all else meets
+        every Inf and NaN."""
         _, w, b, _ = self.operands
         full = [t if t is None else torch.ones_like(t) for t in self.operands]
         bad = [t if t is None else (~t.isfinite()).double() for t in self.operands]
         kept = [t if t is None else (t != 0).double() for t in self.operands]
         kept_meets_bad = self.passes(kept[0], bad[1], None, kept[3])[:2]
         bad_meets_all = self.passes(bad[0], full[1], None, bad[3])[:2]
-        dw = self.passes(bad[0], w, None, kept[3])[2] + self.passes(full[0], w, None, bad[3])[2]
+        dw = [
+            self.passes(a, w, None, b)[2] + self.passes(c, w, None, d)[2] > 0
+            for a, b, c, d in (
+                (bad[0], kept[3], full[0], bad[3]),  # the zeros of dy are skipped
+                (bad[0], full[3], kept[0], bad[3]),  # those of x
+            )
+        ]
         reached = [a + c for a, c in zip(kept_meets_bad, bad_meets_all, strict=True)]
         if b is not None:
             reached[0] = reached[0] + bad[2][:, None, None]
         channels = bad[3].sum((0, 2, 3))
-        for answer, counts in zip(answers, [*reached, dw, channels], strict=True):
+        for answer, counts in zip(answers, [*reached, dw[0] & dw[1], channels], strict=True):
             if answer is not None:
                 answer.reached = counts > 0
-        answers[2].open = (channels > 0)[:, None, None, None].expand_as(dw)
+        answers[2].open = (channels > 0)[:, None, None, None] | dw[0] | dw[1]
+        if self.arguments["groups"] == 1:
+            answers[2].open |= (bad[0].sum((0, 2, 3)) > 0)[None, :, None, None]
 
 
 def _wrong(ours, answer, dtype, roundoff):
@@ -285,14 +295,15 @@ def _step(case, grad, expected, total):
     """A pruner whose past means say this threshold prunes the same, and remembers the call."""
     if grad.numel() == 0 or not (case.threshold >= 0 and math.isfinite(2 * case.threshold)):
         return
-    state = torch.zeros(14, dtype=torch.float64)
-    state[0], state[1], state[2], state[12:] = case.seed, case.offset, 2, case.threshold
-    out = torch.ops.sparsetrain.prune_step(grad, state, 1.0)
+    state = torch.zeros(HEADER + 2, dtype=torch.float64)
+    state[0], state[1], state[2], state[FACTOR] = case.seed, case.offset, 2, 1.0
+    state[HEADER:] = case.threshold
+    out = torch.ops.sparsetrain.prune_step(grad, state)
     if not _same(out.as_strided((out.numel(),), (1,)) if out.stride() == grad.stride() else
                  out.flatten(), expected):  # fmt: skip
         yield "not the reference's bits"
     pushed = math.isfinite(total)
     if state[1] != case.offset + (grad.numel() + 3) // 4 or state[2] != 2 + pushed:
         yield f"offset {state[1]} and pushes {state[2]} afterwards"
-    if pushed and state[12] != total / grad.numel():
-        yield f"mean |g| {state[12]}, expected {total / grad.numel()}"
+    if pushed and state[HEADER] != total / grad.numel():
+        yield f"mean |g| {state[HEADER]}, expected {total / grad.numel()}"

@@ -1,25 +1,21 @@
 """The C++ tests of the torch-free core, built with CMake, plain and sanitized."""
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
+import torch
+from cmake_build import build, run
 
-ROOT = Path(__file__).parent.parent
+TESTS = ("test_accel", "test_kernels", "test_threads", "test_work")
+OPTIONS = {
+    # With the operators, as tests/test_libtorch.py builds the same folder.
+    "core": ("-DSPARSETRAIN_OPS=ON", f"-DCMAKE_PREFIX_PATH={torch.__path__[0]}"),
+    "core-address": ("-DSPARSETRAIN_SANITIZE=address,undefined",),
+    "core-thread": ("-DSPARSETRAIN_SANITIZE=thread",),
+}
 
 
-def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.mark.parametrize("sanitize", ["OFF", "ON"])
-def test_core(sanitize):
-    assert shutil.which("cmake") and shutil.which("ninja"), "make test installs both from PyPI"
-    build = ROOT / "build" / f"core-{sanitize.lower()}"
-    run("cmake", "-S", ".", "-B", build, "-G", "Ninja", f"-DSPARSETRAIN_SANITIZE={sanitize}")
-    run("cmake", "--build", build, "-j", "2")
-    output = run("ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error")
-    assert "100% tests passed" in output
+@pytest.mark.parametrize("name", OPTIONS)
+def test_core(name):
+    """accel: stepped chips; kernels: odd and random shapes; work: counts; threads: side by side."""
+    folder = build(name, *OPTIONS[name], targets=TESTS)
+    output = run("ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error")
+    assert f"100% tests passed, 0 tests failed out of {len(TESTS)}" in output

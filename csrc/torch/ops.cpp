@@ -112,6 +112,11 @@ at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state) {
   return op.call(grad, state);
 }
 
+at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state) {
+  static auto op = typed_operator<decltype(prune_grad)>("sparsetrain::prune_grad");
+  return op.call(input, state);
+}
+
 void observe(const at::Tensor& input, const at::Tensor& state, int64_t every) {
   static auto op = typed_operator<decltype(observe)>("sparsetrain::observe");
   op.call(input, state, every);

@@ -24,6 +24,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
 std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tensor& threshold,
                                          const at::Tensor& rng);
 at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state);
+at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state);
 void observe(const at::Tensor& input, const at::Tensor& state, int64_t every);
 
 }  // namespace sparsetrain::ops

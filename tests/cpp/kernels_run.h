@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <new>
+#include <thread>
 #include <vector>
 
 #include "kernels/api.h"
@@ -51,10 +52,17 @@ struct Scratch {
   char* memory;
 };
 
-// Ranges of one task each, last first: nothing may depend on how tasks are dealt.
+// f(first, last, work) for ranges of one task each, last first, every second one to another thread
+// with work of its own: nothing may depend on how tasks are dealt.
 template <class F>
-void each_backwards(int64_t tasks, F&& f) {
-  for (int64_t i = tasks; i-- > 0;) f(i, i + 1);
+void deal(int64_t tasks, int64_t work_bytes, F&& f) {
+  Scratch ours(work_bytes), theirs(work_bytes);
+  const auto every_second = [&](int64_t from, char* work) {
+    for (int64_t i = from; i >= 0; i -= 2) f(i, i + 1, work);
+  };
+  std::thread other([&] { every_second(tasks - 2, theirs.memory); });
+  every_second(tasks - 1, ours.memory);
+  other.join();
 }
 
 template <class T>
@@ -64,14 +72,13 @@ void run_spread(const Kernels<T>& k, const ConvShape& shape, Pass pass, const Te
   const SpreadPlan plan = plan_spread(shape, pass, k.vector);
   Scratch value(plan.list_entries() * sizeof(S)), offset(plan.list_entries() * 4);
   Scratch start(plan.list_starts() * 4), base(plan.list_bases() * 8);
-  Scratch list_work(plan.list_work_bytes()), work(plan.work_bytes());
   const PixelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
                             base.as<int64_t>()};
-  each_backwards(plan.regions(), [&](int64_t first, int64_t last) {
-    k.pixel_lists(plan, source.view(), first, last, lists, list_work.memory);
+  deal(plan.regions(), plan.list_work_bytes(), [&](int64_t first, int64_t last, void* work) {
+    k.pixel_lists(plan, source.view(), first, last, lists, work);
   });
-  each_backwards(plan.tasks(), [&](int64_t first, int64_t last) {
-    k.spread(plan, lists, weight.view(), bias, first, last, out.view(), work.memory);
+  deal(plan.tasks(), plan.work_bytes(), [&](int64_t first, int64_t last, void* work) {
+    k.spread(plan, lists, weight.view(), bias, first, last, out.view(), work);
   });
 }
 
@@ -85,14 +92,13 @@ void run_correlate(const Kernels<T>& k, const ConvShape& shape, int threads, boo
   plan.exchanged = exchanged;
   Scratch value(plan.list_entries() * sizeof(S)), offset(plan.list_entries() * 4);
   Scratch start(plan.list_starts() * 4), base(plan.bands() * 8);
-  Scratch list_work(plan.list_work_bytes()), work(plan.work_bytes());
   const ChannelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
                               base.as<int64_t>()};
-  each_backwards(plan.bands(), [&](int64_t first, int64_t last) {
-    k.channel_lists(plan, source.view(), first, last, lists, list_work.memory);
+  deal(plan.bands(), plan.list_work_bytes(), [&](int64_t first, int64_t last, void* work) {
+    k.channel_lists(plan, source.view(), first, last, lists, work);
   });
-  each_backwards(plan.tasks(), [&](int64_t first, int64_t last) {
-    k.correlate(plan, lists, dense.view(), first, last, grad_weight.view(), work.memory);
+  deal(plan.tasks(), plan.work_bytes(), [&](int64_t first, int64_t last, void* work) {
+    k.correlate(plan, lists, dense.view(), first, last, grad_weight.view(), work);
   });
 }
 
