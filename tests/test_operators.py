@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from nets import same, small_net, step, trained
 
-import sparsetrain  # noqa: F401  registers the operators
+from sparsetrain import convert, load_pruning_state, pruning, pruning_state
 
 
 def samples():
@@ -51,3 +52,45 @@ def test_operators_pass_opcheck(name):
     for arguments in samples()[name]:
         operator = getattr(torch.ops.sparsetrain, name).default
         torch.library.opcheck(operator, arguments, test_utils=checks)
+
+
+@pytest.fixture
+def deterministic():
+    """Also fills what was allocated and not written with NaN, which no result may show."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def run(steps, model=None, first=0):
+    """A pruned run on the sparse kernels; the model behind it."""
+    model = model or convert(small_net(), 0.9, history=2, backend="sparse")
+    return trained(steps, model, torch.optim.SGD(model.parameters(), 0.01), first)[0]
+
+
+def contents(model):
+    return [*model.state_dict().values(), *pruning_state(model)["pruners"].values()]
+
+
+def test_deterministic_runs_are_bit_equal_and_resume_bit_for_bit(deterministic):
+    one = run(6)
+    assert same(contents(one), contents(run(6)))
+    assert all(values.isfinite().all() for values in contents(one))
+    stopped, resumed = run(3), convert(small_net(), 0.9, history=2, backend="sparse")
+    resumed.load_state_dict(stopped.state_dict())
+    load_pruning_state(resumed, pruning_state(stopped))
+    assert same(contents(one), contents(run(3, resumed, first=3)))
+
+
+def test_the_profiler_shows_operators_by_name_with_shapes():
+    model = convert(small_net(), history=0)
+    with torch.profiler.profile(record_shapes=True) as profile:
+        step(model, 0)
+    shapes = {}
+    for event in profile.key_averages(group_by_input_shape=True):
+        shapes.setdefault(event.key, []).append(event.input_shapes)
+    x, weight, gradient = [4, 3, 8, 8], [8, 3, 3, 3], [4, 8, 8, 8]
+    assert [x, weight] in [each[:2] for each in shapes["sparsetrain::conv2d"]]
+    backward = shapes["sparsetrain::conv2d_backward"]
+    assert [gradient, x, weight] in [each[:3] for each in backward]
+    assert [gradient, [pruning.HEADER]] in shapes["sparsetrain::prune_step"]
