@@ -45,6 +45,10 @@ FAULTS = {
         dtype=torch.float32, x=(2, 1, 9, 3), x_strides=(27, 1, 3, 1), w=(65, 1, 13, 13),
         w_strides=(169, 1, 13, 1), stride=(1, 3), padding=(4, 6),
     ),
+    "bfloat16, several filters for one channel a group, output one pixel wide": dict(
+        dtype=torch.bfloat16, x=(2, 5, 6, 3), w=(10, 1, 3, 3), stride=(1, 5), padding=(2, 0),
+        groups=5,
+    ),
     "grouped channels_last, odd strides of a dimension of size 1": dict(
         dtype=torch.float32, x=(5, 6, 10, 2), x_strides=(120, 1, 12, 6), w=(258, 3, 3, 1),
         w_strides=(9, 1, 3, 7), stride=(5, 3), padding=(0, 3), groups=2,

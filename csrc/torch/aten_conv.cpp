@@ -30,6 +30,14 @@ at::Tensor prepared(const at::Tensor& t, bool contiguous) {
              : dense.as_strided(t.sizes(), {B * I * J, I * J, J, 1});
 }
 
+// The bfloat16 forward with one channel a group and several filters for it is wrong for some sizes:
+// it runs in float32.
+at::ScalarType type_for_forward(const ConvShape& s, const at::Tensor& x) {
+  const auto type = x.scalar_type();
+  const bool several = s.groups > 1 && s.C == s.groups && s.K > s.groups;
+  return several && type == at::kBFloat16 ? at::kFloat : type;
+}
+
 // The bfloat16 weight gradient does not write all of dilated groups: they run in float32.
 at::ScalarType type_for_backward(const ConvShape& s, const at::Tensor& x) {
   const bool dilated_groups = s.groups > 1 && (s.dilation_h > 1 || s.dilation_w > 1);
@@ -37,7 +45,7 @@ at::ScalarType type_for_backward(const ConvShape& s, const at::Tensor& x) {
   return dilated_groups && type == at::kBFloat16 ? at::kFloat : type;
 }
 
-// Nor does it write taps that meet only padding: their gradient is 0.
+// Nor taps that meet only padding: their gradient is 0.
 void clear_idle_taps(const ConvShape& s, const at::Tensor& dw) {
   const auto clear = [&](int64_t dim, int64_t taps, int64_t out, int64_t size, int64_t stride,
                          int64_t pad, int64_t dilation) {
@@ -59,9 +67,12 @@ void clear_idle_taps(const ConvShape& s, const at::Tensor& dw) {
 at::Tensor dense_forward(const ConvShape& s, const at::Tensor& x, const at::Tensor& w,
                          const std::optional<at::Tensor>& bias, bool unbatched) {
   const bool contiguous = wants_contiguous(s, x, unbatched);
-  return at::convolution(prepared(x, contiguous), prepared(w, contiguous), bias,
-                         {s.stride_h, s.stride_w}, {s.pad_h, s.pad_w}, {s.dilation_h, s.dilation_w},
-                         false, {0, 0}, s.groups);
+  const auto type = type_for_forward(s, x);
+  const auto ready = [&](const at::Tensor& t) { return prepared(t.to(type), contiguous); };
+  const auto b = bias ? std::optional(bias->to(type)) : std::nullopt;
+  return at::convolution(ready(x), ready(w), b, {s.stride_h, s.stride_w}, {s.pad_h, s.pad_w},
+                         {s.dilation_h, s.dilation_w}, false, {0, 0}, s.groups)
+      .to(x.scalar_type());
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> dense_backward(
