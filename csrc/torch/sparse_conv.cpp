@@ -1,9 +1,5 @@
 // See sparse_conv.h.
-//
-// Scratch (scratch.h), in bytes, for a sparse operand of E elements computed in b-byte scalars (4;
-// 8 for float64): (4 + b) E for lists, 4 E / tile for their starts, a vector more a region; for
-// each thread one block of packed weights and one band (256 KB), or one padded copy of x and its
-// sums. The exact lengths are members of SpreadPlan and CorrelatePlan.
+// docs/kernels.md has a bound on the scratch memory; the exact lengths are members of the plans.
 #include "sparse_conv.h"
 
 #include <ATen/Parallel.h>
