@@ -1,10 +1,11 @@
-"""`python -m sparsetrain`: the accelerator's cost of any network, from the command line."""
+"""`python -m sparsetrain`: the chip's cost of any network, the cost table, the installation."""
 
 import sys
 
 import click
 
 from sparsetrain.commands.disasm import disasm
+from sparsetrain.commands.doctor import doctor
 from sparsetrain.commands.estimate import estimate
 from sparsetrain.commands.explore import explore
 from sparsetrain.commands.tune import tune
@@ -24,9 +25,10 @@ class Commands(click.Group):
 
 @click.group(cls=Commands)
 def main() -> None:
-    """What training a network costs on the SparseTrain accelerator and on its dense twin."""
+    """What training costs on the SparseTrain accelerator; tune and doctor look at this machine."""
 
 
+main.add_command(doctor)
 main.add_command(estimate)
 main.add_command(disasm)
 main.add_command(explore)
