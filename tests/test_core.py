@@ -18,4 +18,4 @@ def test_core(name):
     """accel: stepped chips; kernels: odd and random shapes; work: counts; threads: side by side."""
     folder = build(name, *OPTIONS[name], targets=TESTS)
     output = run("ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error")
-    assert f"100% tests passed, 0 tests failed out of {len(TESTS)}" in output
+    assert "100% tests passed" in output and f"{len(TESTS)}/{len(TESTS)} Test" in output
