@@ -7,6 +7,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 
@@ -152,15 +153,14 @@ def _count() -> bool:
     return 0 < step.total.macs <= 2 * 3 * 36 * 2 * 9
 
 
+LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 TESTS: dict[str, Callable[[], bool]] = {
     **{
-        f"conv2d {dtype} {layout}".replace("torch.", ""): lambda d=dtype, m=layout: (  # type: ignore[misc]
-            _convolution(d, m)
-        )
-        for dtype, layout in product(TOLERANCE, (torch.contiguous_format, torch.channels_last))
+        f"conv2d {str(dtype).removeprefix('torch.')} {name}": partial(_convolution, dtype, layout)
+        for dtype, (name, layout) in product(TOLERANCE, LAYOUTS.items())
     },
     **{
-        f"prune {dtype}".replace("torch.", ""): lambda d=dtype: _prune(d)  # type: ignore[misc]
+        f"prune {str(dtype).removeprefix('torch.')}": partial(_prune, dtype)
         for dtype in (torch.float32, torch.float64, torch.bfloat16)
     },
     "PruneGrad": _pruner,
