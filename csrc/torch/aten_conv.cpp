@@ -25,9 +25,9 @@ at::Tensor prepared(const at::Tensor& t, bool contiguous) {
   }
   const int64_t B = t.size(1), I = t.size(2), J = t.size(3);
   const at::Tensor dense = t.contiguous(format);
-  return format == at::MemoryFormat::ChannelsLast
-             ? dense.as_strided(t.sizes(), {B * I * J, 1, J * B, B})
-             : dense.as_strided(t.sizes(), {B * I * J, I * J, J, 1});
+  const std::array<int64_t, 4> last{B * I * J, 1, J * B, B}, first{B * I * J, I * J, J, 1};
+  const at::IntArrayRef strides = format == at::MemoryFormat::ChannelsLast ? last : first;
+  return dense.strides() == strides ? dense : dense.as_strided(t.sizes(), strides);
 }
 
 // The bfloat16 forward with one channel a group and several filters for it is wrong for some sizes:

@@ -92,11 +92,13 @@ class Density {
 // dense without a single nonzero, nor where it is sparse with the zeros of one operand only.
 Choice decide(const ConvShape& shape, Pass pass, const at::Tensor& input, Backend wanted,
               Density& input_density, Density& grad_density) {
+  const bool either = pass == Pass::kGradWeight && has_exchanged_roles(shape);
+  if (wanted == Backend::kDense || (wanted == Backend::kSparse && !either)) {
+    return {.backend = wanted};
+  }
   const bool channels_last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
   Call call{shape, pass, dtype_of(input), channels_last, 0, 0};
   const Choice best = choose(call, wanted, costs());
-  const bool either = pass == Pass::kGradWeight && has_exchanged_roles(shape);
-  if (wanted == Backend::kDense || (wanted == Backend::kSparse && !either)) return best;
   if (best.backend == Backend::kDense) return best;
   call.input_density = pass == Pass::kForward || either ? input_density() : 1;
   call.grad_density = pass == Pass::kForward ? 1 : grad_density();
