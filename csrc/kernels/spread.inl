@@ -85,10 +85,7 @@ template <class T>
 static void start_band(const SpreadPlan& plan, const T* bias, int64_t channels, int64_t rows,
                        Scalar* band) {
   for (int v = 0; v < plan.registers; ++v) {
-    const int64_t left = channels - v * Vector::kWidth;
-    const int lanes = left < 0                ? 0
-                      : left < Vector::kWidth ? static_cast<int>(left)
-                                              : Vector::kWidth;
+    const int lanes = lanes_left(std::max<int64_t>(0, channels - v * Vector::kWidth));
     const Reg value = bias ? Vector::load_first(bias + v * Vector::kWidth, lanes) : Vector::zero();
     Scalar* pixel = band + v * Vector::kWidth;
     for (int64_t i = 0; i < rows * plan.band_width(); ++i, pixel += plan.block) {
