@@ -40,6 +40,10 @@ FAULTS = {
         dtype=torch.bfloat16, x=(1, 16, 13, 64), x_strides=(13312, 1, 1024, 16), w=(32, 1, 3, 5),
         stride=(1, 2), dilation=(3, 1), groups=16,
     ),
+    "bfloat16 channels_last, dilated, channels that are no multiple of 16": dict(
+        dtype=torch.bfloat16, x=(1, 17, 8, 64), x_strides=(8704, 1, 1088, 17), w=(7, 17, 2, 3),
+        w_strides=(102, 1, 51, 17), stride=(1, 2), dilation=(2, 1),
+    ),
     # Wrong forwards.
     "channels_last images of one channel": dict(
         dtype=torch.float32, x=(2, 1, 9, 3), x_strides=(27, 1, 3, 1), w=(65, 1, 13, 13),

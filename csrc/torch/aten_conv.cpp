@@ -4,6 +4,8 @@
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 
+#include <algorithm>
+
 namespace sparsetrain {
 namespace {
 
@@ -38,11 +40,12 @@ at::ScalarType type_for_forward(const ConvShape& s, const at::Tensor& x) {
   return several && type == at::kBFloat16 ? at::kFloat : type;
 }
 
-// The bfloat16 weight gradient does not write all of dilated groups: they run in float32.
+// The bfloat16 weight gradient of dilated kernels is not all written with groups, or with channels
+// that do not fill a vector of 16: they run in float32.
 at::ScalarType type_for_backward(const ConvShape& s, const at::Tensor& x) {
-  const bool dilated_groups = s.groups > 1 && (s.dilation_h > 1 || s.dilation_w > 1);
+  const bool dilated = s.dilation_h > 1 || s.dilation_w > 1;
   const auto type = x.scalar_type();
-  return dilated_groups && type == at::kBFloat16 ? at::kFloat : type;
+  return dilated && (s.groups > 1 || s.C % 16 != 0) && type == at::kBFloat16 ? at::kFloat : type;
 }
 
 // Nor taps that meet only padding: their gradient is 0.
@@ -63,6 +66,12 @@ void clear_idle_taps(const ConvShape& s, const at::Tensor& dw) {
 }
 
 }  // namespace
+
+bool right_as_it_is(const ConvShape& s, const at::Tensor& x, const at::Tensor& w) {
+  const auto as_prepared = [](const at::Tensor& t) { return prepared(t, false).is_same(t); };
+  return x.scalar_type() == at::kFloat && !wants_contiguous(s, x, false) &&
+         std::min({s.N, s.H, s.W, s.K, s.P(), s.Q()}) > 1 && as_prepared(x) && as_prepared(w);
+}
 
 at::Tensor dense_forward(const ConvShape& s, const at::Tensor& x, const at::Tensor& w,
                          const std::optional<at::Tensor>& bias, bool unbatched) {
