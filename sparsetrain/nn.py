@@ -18,7 +18,7 @@ class Seen(NamedTuple):
     """What the convolution was last given in training, outside torch.compile."""
 
     shape: torch.Size
-    dtype: torch.dtype
+    dtype: torch.dtype  # that it computed in: autocast's under autocast
     channels_last: bool  # not a torch.memory_format, which torch.save cannot write
     padding: str | tuple[int, ...]
 
@@ -155,9 +155,7 @@ class SparseConv2d(nn.Conv2d):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = (0, 0)
-        if self.training and not torch.compiler.is_compiling():
-            self._remember(input, padding)
-        return ops.conv2d(
+        output = ops.conv2d(
             input,
             self.weight,
             self.bias,
@@ -168,16 +166,13 @@ class SparseConv2d(nn.Conv2d):
             backend=self.backend,
             check_finite=self.check_finite,
         )
-
-    def _remember(self, input: Tensor, padding: str | tuple[int, ...]) -> None:
-        """Notes what stats() needs to ask which backend was chosen."""
-        nhwc = input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last)
-        nhwc = nhwc and not input.is_contiguous()
-        device, dtype = input.device.type, input.dtype
-        autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        if autocast and dtype != torch.float64:
-            dtype = torch.get_autocast_dtype(device)
-        self.seen = Seen(input.shape, dtype, nhwc, padding)
+        if self.training and not torch.compiler.is_compiling():
+            nhwc = not input.is_contiguous() and input.dim() == 4
+            nhwc = nhwc and input.is_contiguous(memory_format=torch.channels_last)
+            # What stats() asks about. Not through nn.Module's setter, which looks for more than
+            # it is told to set, at a tenth of a small layer's time.
+            self.__dict__["seen"] = Seen(input.shape, output.dtype, nhwc, padding)
+        return output
 
     def extra_repr(self) -> str:
         """nn.Conv2d's, then the backend and where pruning goes."""

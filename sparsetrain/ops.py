@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
 from typing import cast
@@ -16,6 +17,8 @@ from sparsetrain import _C
 BACKENDS = ("auto", "sparse", "dense")
 
 IntPair = int | Sequence[int]
+
+_conv2d: Callable[..., Tensor] = torch.ops.sparsetrain.conv2d.default
 
 
 def _pair(function: str, name: str, value: IntPair) -> tuple[int, int]:
@@ -125,6 +128,12 @@ def conv2d(
     Raises:
         ValueError, TypeError: one sentence naming the argument, what is expected and what came.
     """
+    if not isinstance(padding, str) and not torch.compiler.is_compiling():
+        # The operator takes nearly every call as it is; what it refuses is worded below. Checking
+        # first would double what a call costs.
+        steps, sides, reach = ((n, n) if type(n) is int else n for n in (stride, padding, dilation))
+        with suppress(TypeError, ValueError, RuntimeError):
+            return _conv2d(input, weight, bias, steps, sides, reach, groups, backend, check_finite)
     one_of(backend, BACKENDS, "backend", "conv2d")
     _check_tensor("conv2d", "input", input)
     _check_tensor("conv2d", "weight", weight)
@@ -137,12 +146,7 @@ def conv2d(
     sides, behind = _padding("conv2d", padding, weight.shape[2:], stride, dilation)
     if behind != (0, 0):  # torch too puts the odd zero behind
         input = F.pad(input, (0, behind[1], 0, behind[0]))
-    return cast(
-        Tensor,
-        torch.ops.sparsetrain.conv2d(
-            input, weight, bias, stride, sides, dilation, groups, backend, check_finite
-        ),
-    )
+    return _conv2d(input, weight, bias, stride, sides, dilation, groups, backend, check_finite)
 
 
 def prune(grad: Tensor, threshold: Tensor | float, *, seed: int, offset: int = 0) -> Tensor:

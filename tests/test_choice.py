@@ -198,3 +198,31 @@ def test_a_pruning_state_brings_its_costs_along(own_costs):
     sparsetrain.set_costs(None)
     sparsetrain.load_pruning_state(model, {**state, "costs": {**tuned, "isa": "vax"}})
     assert sparsetrain.costs() != tuned
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "arguments"),
+    [
+        ((4, 32, 9, 9), (32, 1, 3, 3), {"groups": 32, "padding": 1}),
+        ((4, 64, 12, 12), (64, 64, 3, 3), {"dilation": 2, "padding": (2, 1)}),
+        ((4, 3, 17, 16), (64, 3, 7, 7), {"stride": (2, 3), "padding": 3}),
+        ((2, 16, 6, 6), (16, 16, 3, 3), {}),  # tiny
+    ],
+)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_what_auto_never_runs_sparse_is_torchs_own_convolution(x, w, arguments, layout):
+    g = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(s, generator=g).to(memory_format=layout).requires_grad_() for s in (x, w))
+    b = torch.randn(w.shape[0], generator=g).requires_grad_()
+    wanted = torch.nn.functional.conv2d(x, w, b, **arguments)
+    got = sparsetrain.conv2d(x, w, b, **arguments)
+    assert got.equal(wanted) and got.stride() == wanted.stride()
+    assert got.grad_fn.name() == wanted.grad_fn.name()
+    dy = torch.randn(wanted.shape, generator=g)
+    grads, theirs = (torch.autograd.grad(y, (x, w, b), dy) for y in (got, wanted))
+    assert all(map(torch.equal, grads, theirs))
+    # With a dense operand it might pay: there the choice waits for the densities.
+    ours = sparsetrain.conv2d(
+        torch.randn(8, 64, 16, 16), torch.randn(64, 64, 3, 3).requires_grad_()
+    )
+    assert ours.grad_fn.name() != wanted.grad_fn.name()

@@ -83,7 +83,7 @@ def test_deterministic_runs_are_bit_equal_and_resume_bit_for_bit(deterministic):
 
 
 def test_the_profiler_shows_operators_by_name_with_shapes():
-    model = convert(small_net(), history=0)
+    model = convert(small_net(), history=0, backend="sparse")
     with torch.profiler.profile(record_shapes=True) as profile:
         step(model, 0)
     shapes = {}

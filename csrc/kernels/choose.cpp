@@ -50,6 +50,26 @@ void count_correlate(const ConvShape& s, double density, VectorShape vector, Wor
                 product({s.K, s.C / s.groups, s.R, s.S});
 }
 
+// The dense kernels have vectors along output channels (the K of a group in the forward and in
+// grad_weight, the C in grad_input) and unroll over input channels.
+Work dense_work(const Call& call, VectorShape vector) {
+  const ConvShape& s = call.shape;
+  const int64_t k = s.K / s.groups, c = s.C / s.groups;
+  const int64_t across = call.pass == Pass::kGradInput ? c : k, along = across == c ? k : c;
+  Work work{};
+  work.dense_macs = product({s.N, s.P(), s.Q(), s.R, s.S, s.groups}) *
+                    product({round_up(across, vector.width), along});
+  work.dense_elements = product({s.N, s.C, s.H, s.W}) + product({s.N, s.K, s.P(), s.Q()}) +
+                        product({s.K, c, s.R, s.S});
+  return work;
+}
+
+double dense_ms(const Call& call, const Costs& costs) {
+  const PassCosts& cost = costs.pass[static_cast<int>(call.pass)];
+  const Work work = dense_work(call, costs.vector);
+  return 1e-6 * (cost.dense_mac_ns * work.dense_macs + cost.dense_element_ns * work.dense_elements);
+}
+
 }  // namespace
 
 bool has_exchanged_roles(const ConvShape& s) {
@@ -71,16 +91,9 @@ ConvShape exchanged_roles(const ConvShape& s) {
 
 Work work_of(const Call& call, VectorShape vector, bool by_input) {
   const ConvShape& s = call.shape;
-  const double inputs = product({s.N, s.C, s.H, s.W}), outputs = product({s.N, s.K, s.P(), s.Q()});
-  Work work{};
-  // The dense kernels have vectors along output channels (the K of a group in the forward and in
-  // grad_weight, the C in grad_input) and unroll over input channels.
-  const int64_t k = s.K / s.groups, c = s.C / s.groups;
-  const int64_t across = call.pass == Pass::kGradInput ? c : k, along = across == c ? k : c;
-  work.dense_macs = product({s.N, s.P(), s.Q(), s.R, s.S, s.groups}) *
-                    product({round_up(across, vector.width), along});
-  work.dense_elements = inputs + outputs + product({s.K, c, s.R, s.S});
-  work.lists = call.pass == Pass::kForward || by_input ? inputs : outputs;
+  Work work = dense_work(call, vector);
+  work.lists = call.pass == Pass::kForward || by_input ? product({s.N, s.C, s.H, s.W})
+                                                       : product({s.N, s.K, s.P(), s.Q()});
   if (call.pass == Pass::kForward) {
     count_spread(s, call.pass, call.input_density, vector, work);
   } else if (call.pass == Pass::kGradInput) {
@@ -93,22 +106,31 @@ Work work_of(const Call& call, VectorShape vector, bool by_input) {
   return work;
 }
 
+const char* unsuited(const Call& call, const CostTable& table) {
+  const ConvShape& s = call.shape;
+  const Costs* costs = table.of(call.dtype);
+  if (!costs) return "float64 runs dense";
+  if (s.groups > 1) return "groups run dense";
+  if (s.dilation_h > 1 || s.dilation_w > 1) return "dilated kernels run dense";
+  if (std::min(s.C, s.K) < costs->vector.width) return "fewer channels than a vector holds";
+  if (kCallNs * 1e-6 >= kMargin * dense_ms(call, *costs)) return "too small to gain from zeros";
+  return nullptr;
+}
+
 Choice choose(const Call& call, Backend wanted, const CostTable& table) {
   const ConvShape& s = call.shape;
   if (s.N * s.K * s.P() * s.Q() == 0 || s.C == 0) {
     return {wanted == Backend::kSparse ? wanted : Backend::kDense, false, "empty", 0, 0};
   }
   const Costs* own = table.of(call.dtype);
-  const Costs& costs = own ? *own : table.float32;
+  const Costs& costs = own ? *own : table.float32;  // a guess for what never runs sparse by itself
   const PassCosts& cost = costs.pass[static_cast<int>(call.pass)];
   const auto sparse_ms = [&](const Work& w) {
     return 1e-6 * (cost.vector_ns * w.vectors + cost.visit_ns * w.visits + cost.list_ns * w.lists +
                    cost.copy_ns * w.copies + kCallNs);
   };
-  const Work work = work_of(call, costs.vector, false);
-  Choice choice{Backend::kDense, false, "", 0, sparse_ms(work)};
-  choice.dense_ms =
-      1e-6 * (cost.dense_mac_ns * work.dense_macs + cost.dense_element_ns * work.dense_elements);
+  Choice choice{Backend::kDense, false, "", dense_ms(call, costs),
+                sparse_ms(work_of(call, costs.vector, false))};
   if (call.pass == Pass::kGradWeight && has_exchanged_roles(s)) {
     const double by_input_ms = sparse_ms(work_of(call, costs.vector, true));
     choice.by_input = by_input_ms < choice.sparse_ms;
@@ -120,14 +142,7 @@ Choice choose(const Call& call, Backend wanted, const CostTable& table) {
     return choice;
   };
   if (wanted != Backend::kAuto) return answer(wanted, "asked for");
-  if (!own) return answer(Backend::kDense, "float64 runs dense");
-  if (s.groups > 1) return answer(Backend::kDense, "groups run dense");
-  if (s.dilation_h > 1 || s.dilation_w > 1) {
-    return answer(Backend::kDense, "dilated kernels run dense");
-  }
-  if (std::min(s.C, s.K) < costs.vector.width) {
-    return answer(Backend::kDense, "fewer channels than a vector holds");
-  }
+  if (const char* reason = unsuited(call, table)) return answer(Backend::kDense, reason);
   if (choice.sparse_ms < kMargin * choice.dense_ms) {
     return answer(Backend::kSparse, choice.by_input ? "few nonzeros in x" : "few nonzeros");
   }

@@ -71,6 +71,9 @@ void set_costs(const CostTable& table);
 bool has_exchanged_roles(const ConvShape& shape);
 ConvShape exchanged_roles(const ConvShape& shape);
 
+// Why `auto` would run a call dense at any density, or null where it might not.
+const char* unsuited(const Call& call, const CostTable& table);
+
 // Ordered: a forced backend; shapes the sparse kernels are not made for; sparse where it is
 // predicted to be clearly faster; dense accepts the rest.
 Choice choose(const Call& call, Backend wanted, const CostTable& table);

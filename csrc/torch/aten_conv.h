@@ -12,6 +12,10 @@
 
 namespace sparsetrain {
 
+// Whether torch's own convolution and its derivatives need none of this care for batched x and w,
+// whatever the strides of dy: float32, no odd strides, no dimension of size 1 that allows some.
+bool right_as_it_is(const ConvShape& shape, const at::Tensor& x, const at::Tensor& w);
+
 // y [N,K,P,Q] of batched x and w, in any format. unbatched: x was [C,H,W] before.
 at::Tensor dense_forward(const ConvShape& shape, const at::Tensor& x, const at::Tensor& w,
                          const std::optional<at::Tensor>& bias, bool unbatched);

@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "cpu_conv.h"
 #include "ops.h"
 
 namespace sparsetrain {
@@ -14,35 +15,49 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-// Everything of a convolution that is not a tensor, kept for its backward.
+// Everything of a convolution that is not a tensor.
 struct Arguments {
-  c10::SymDimVector stride, padding, dilation;
+  c10::SymIntArrayRef stride, padding, dilation;
   c10::SymInt groups;
-  std::string backend;
+  std::string_view backend;
   bool check_finite;
 };
 
-void save(AutogradContext* ctx, const Arguments& a) {
-  ctx->saved_data["stride"] = c10::SymIntArrayRef(a.stride);
-  ctx->saved_data["padding"] = c10::SymIntArrayRef(a.padding);
-  ctx->saved_data["dilation"] = c10::SymIntArrayRef(a.dilation);
-  ctx->saved_data["groups"] = a.groups;
-  ctx->saved_data["backend"] = a.backend;
-  ctx->saved_data["check_finite"] = a.check_finite;
-}
+// The same, kept for the backward, in few entries: each costs an allocation or two.
+class SavedArguments {
+ public:
+  // After the call with `a` was accepted: its lists are pairs then.
+  static void save(AutogradContext* ctx, const Arguments& a) {
+    c10::SymDimVector numbers;
+    for (const auto pair : {a.stride, a.padding, a.dilation}) {
+      numbers.append(pair.begin(), pair.end());
+    }
+    numbers.push_back(a.groups);
+    numbers.push_back(a.check_finite);
+    ctx->saved_data["numbers"] = c10::SymIntArrayRef(numbers);
+    ctx->saved_data["backend"] = std::string(a.backend);
+  }
 
-c10::SymDimVector saved_list(AutogradContext* ctx, const char* key) {
-  const auto list = ctx->saved_data[key].toSymIntVector();
-  return {list.begin(), list.end()};
-}
+  explicit SavedArguments(AutogradContext* ctx)
+      : numbers_(ctx->saved_data["numbers"].toSymIntVector()),
+        backend_(ctx->saved_data["backend"].toStringRef()) {}
 
-Arguments load(AutogradContext* ctx) {
-  return {saved_list(ctx, "stride"),
-          saved_list(ctx, "padding"),
-          saved_list(ctx, "dilation"),
-          ctx->saved_data["groups"].toSymInt(),
-          ctx->saved_data["backend"].toStringRef(),
-          ctx->saved_data["check_finite"].toBool()};
+  // Valid as long as this object.
+  Arguments view() const {
+    const c10::SymIntArrayRef all(numbers_);
+    return {all.slice(0, 2), all.slice(2, 2), all.slice(4, 2), all[6], backend_, all[7] != 0};
+  }
+
+ private:
+  std::vector<c10::SymInt> numbers_;
+  std::string backend_;
+};
+
+// Whether a derivative, of either mode, is to pass through a call with this operand. Where none
+// does, the node that would carry it is not made.
+bool differentiable(const at::Tensor& t) {
+  return t.defined() &&
+         ((at::GradMode::is_enabled() && t.requires_grad()) || t._fw_grad(/*level=*/0).defined());
 }
 
 at::Tensor defined_or(const at::Tensor& t, bool wanted) { return wanted ? t : at::Tensor(); }
@@ -52,11 +67,11 @@ struct ConvBackward : Function<ConvBackward> {
                                const at::Tensor& input, const at::Tensor& weight,
                                const Arguments& a, std::array<bool, 3> mask) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    ctx->save_for_backward({grad_output, input, weight});
-    save(ctx, a);
-    ctx->saved_data["mask"] = std::vector<bool>(mask.begin(), mask.end());
     auto [dx, dw, db] = ops::conv2d_backward(grad_output, input, weight, a.stride, a.padding,
                                              a.dilation, a.groups, mask, a.backend, a.check_finite);
+    ctx->save_for_backward({grad_output, input, weight});
+    SavedArguments::save(ctx, a);
+    ctx->saved_data["mask"] = std::vector<bool>(mask.begin(), mask.end());
     for (int i = 0; i < 3; ++i) {
       if (!mask[i]) ctx->mark_non_differentiable({i == 0 ? dx : i == 1 ? dw : db});
     }
@@ -65,7 +80,8 @@ struct ConvBackward : Function<ConvBackward> {
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    const auto a = load(ctx);
+    const SavedArguments arguments(ctx);
+    const Arguments a = arguments.view();
     const bool batched = saved[1].dim() == 4;  // ATen's double backward takes batched operands only
     const auto batch = [&](const at::Tensor& t) {
       return t.defined() && !batched ? t.unsqueeze(0) : t;
@@ -87,16 +103,18 @@ struct Conv : Function<Conv> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias, const Arguments& a) {
     at::AutoDispatchBelowADInplaceOrView guard;
+    auto y = ops::conv2d(input, weight, bias, a.stride, a.padding, a.dilation, a.groups, a.backend,
+                         a.check_finite);
     ctx->save_for_backward({input, weight});
-    save(ctx, a);
+    SavedArguments::save(ctx, a);
     ctx->saved_data["bias"] = bias.has_value();
-    return ops::conv2d(input, weight, bias, a.stride, a.padding, a.dilation, a.groups, a.backend,
-                       a.check_finite);
+    return y;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
-    const auto a = load(ctx);
+    const SavedArguments arguments(ctx);
+    const Arguments a = arguments.view();
     // Without a bias there is no input 2 to ask about.
     const std::array<bool, 3> mask{ctx->needs_input_grad(0), ctx->needs_input_grad(1),
                                    ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)};
@@ -111,11 +129,17 @@ at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
                   c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
                   std::string_view backend, bool check_finite) {
-  return Conv::apply(input, weight, bias,
-                     Arguments{c10::SymDimVector(stride.begin(), stride.end()),
-                               c10::SymDimVector(padding.begin(), padding.end()),
-                               c10::SymDimVector(dilation.begin(), dilation.end()),
-                               std::move(groups), std::string(backend), check_finite});
+  if (auto y = torch_conv2d(input, weight, bias, stride, padding, dilation, groups, backend)) {
+    return *y;
+  }
+  if (!differentiable(input) && !differentiable(weight) && !(bias && differentiable(*bias))) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return ops::conv2d(input, weight, bias, stride, padding, dilation, std::move(groups), backend,
+                       check_finite);
+  }
+  return Conv::apply(
+      input, weight, bias,
+      Arguments{stride, padding, dilation, std::move(groups), backend, check_finite});
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
@@ -123,12 +147,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
     c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
     c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend,
     bool check_finite) {
-  auto out = ConvBackward::apply(grad_output, input, weight,
-                                 Arguments{c10::SymDimVector(stride.begin(), stride.end()),
-                                           c10::SymDimVector(padding.begin(), padding.end()),
-                                           c10::SymDimVector(dilation.begin(), dilation.end()),
-                                           std::move(groups), std::string(backend), check_finite},
-                                 output_mask);
+  if (!differentiable(grad_output) && !differentiable(input) && !differentiable(weight)) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return ops::conv2d_backward(grad_output, input, weight, stride, padding, dilation,
+                                std::move(groups), output_mask, backend, check_finite);
+  }
+  auto out = ConvBackward::apply(
+      grad_output, input, weight,
+      Arguments{stride, padding, dilation, std::move(groups), backend, check_finite}, output_mask);
   return {out[0], out[1], out[2]};
 }
 

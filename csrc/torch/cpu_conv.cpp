@@ -1,7 +1,11 @@
 // The convolution on the CPU: sparse where choose() says so, else ATen's.
+#include "cpu_conv.h"
+
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/as_strided.h>
+#include <ATen/ops/convolution.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -15,6 +19,8 @@
 
 namespace sparsetrain {
 namespace {
+
+at::Tensor batch(const at::Tensor& t) { return t.dim() == 3 ? t.unsqueeze(0) : t; }
 
 // One call, batched.
 ConvShape shape_of(const at::Tensor& x, const at::Tensor& w, at::IntArrayRef stride,
@@ -88,6 +94,19 @@ class Density {
   std::optional<double> known_;
 };
 
+// The shape of a forward call whose operands passed every check, batched.
+ConvShape accept(const at::Tensor& input, const at::Tensor& weight,
+                 const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
+                 at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
+  const auto sym_stride = c10::fromIntArrayRefSlow(stride);
+  const auto sym_padding = c10::fromIntArrayRefSlow(padding);
+  const auto sym_dilation = c10::fromIntArrayRefSlow(dilation);
+  check_conv2d("conv2d", input, weight, sym_stride, sym_padding, sym_dilation, groups);
+  if (bias) check_bias(*bias, input, weight);
+  output_size("conv2d", input, weight, sym_stride, sym_padding, sym_dilation);
+  return shape_of(batch(input), weight, stride, padding, dilation, groups);
+}
+
 // What to run. Operands are sampled only where their zeros could decide: not where a pass would be
 // dense without a single nonzero, nor where it is sparse with the zeros of one operand only.
 Choice decide(const ConvShape& shape, Pass pass, const at::Tensor& input, Backend wanted,
@@ -98,6 +117,7 @@ Choice decide(const ConvShape& shape, Pass pass, const at::Tensor& input, Backen
   }
   const bool channels_last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
   Call call{shape, pass, dtype_of(input), channels_last, 0, 0};
+  if (wanted == Backend::kAuto && unsuited(call, costs())) return {.backend = Backend::kDense};
   const Choice best = choose(call, wanted, costs());
   if (best.backend == Backend::kDense) return best;
   call.input_density = pass == Pass::kForward || either ? input_density() : 1;
@@ -123,23 +143,16 @@ Backend backend_for(Backend wanted, bool check_finite, std::initializer_list<at:
   return dense ? Backend::kDense : wanted;
 }
 
-at::Tensor batch(const at::Tensor& t) { return t.dim() == 3 ? t.unsqueeze(0) : t; }
-
 at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
                       const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                       at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
                       std::string_view backend, bool check_finite) {
   const Backend asked = parse_backend("conv2d", backend);
-  check_conv2d("conv2d", input, weight, c10::fromIntArrayRefSlow(stride),
-               c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(dilation), groups);
-  if (bias) check_bias(*bias, input, weight);
-  output_size("conv2d", input, weight, c10::fromIntArrayRefSlow(stride),
-              c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(dilation));
+  const ConvShape shape = accept(input, weight, bias, stride, padding, dilation, groups);
   const Backend wanted = backend_for(asked, check_finite, {input, weight});
   const auto format = output_format(input, weight);
   const at::Tensor x = batch(input), w = weight;
   at::Tensor y;
-  const ConvShape shape = shape_of(x, w, stride, padding, dilation, groups);
   Density x_density(x);
   const Choice choice = decide(shape, Pass::kForward, x, wanted, x_density, x_density);
   if (choice.backend == Backend::kSparse) {
@@ -201,6 +214,36 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
 }
 
 }  // namespace
+
+std::optional<at::Tensor> torch_conv2d(const at::Tensor& input, const at::Tensor& weight,
+                                       const std::optional<at::Tensor>& bias,
+                                       c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                                       c10::SymIntArrayRef dilation, const c10::SymInt& groups,
+                                       std::string_view backend) {
+  const auto on_cpu = [](const at::Tensor& t) {
+    return t.device().is_cpu() && t.layout() == at::kStrided &&
+           !t.key_set().has(c10::DispatchKey::Python);
+  };
+  if (!on_cpu(input) || !on_cpu(weight) || input.dim() != 4 || backend == "sparse" ||
+      c10::impl::dispatch_mode_enabled()) {
+    return std::nullopt;
+  }
+  const auto steps = C10_AS_INTARRAYREF_SLOW(stride), sides = C10_AS_INTARRAYREF_SLOW(padding);
+  const auto reach = C10_AS_INTARRAYREF_SLOW(dilation);
+  const int64_t g = groups.expect_int();
+  const Backend wanted = parse_backend("conv2d", backend);
+  const ConvShape shape = accept(input, weight, bias, steps, sides, reach, g);
+  if (!right_as_it_is(shape, input, weight)) return std::nullopt;
+  const auto dense = [&](Pass pass) {
+    return wanted == Backend::kDense ||
+           unsuited({shape, pass, dtype_of(input), false, 0, 0}, costs()) != nullptr;
+  };
+  if (!dense(Pass::kForward) || !dense(Pass::kGradInput) || !dense(Pass::kGradWeight)) {
+    return std::nullopt;
+  }
+  return at::convolution(input, weight, bias, steps, sides, reach, false, {0, 0}, g);
+}
+
 }  // namespace sparsetrain
 
 TORCH_LIBRARY_IMPL(sparsetrain, CPU, m) {
