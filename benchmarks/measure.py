@@ -1,7 +1,6 @@
 """What every benchmark needs: fair timing, the machine's description, JSON, a progress bar."""
 
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,8 +11,10 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sparsetrain import files
+from sparsetrain.machine import describe as machine
 
 MOST_ROUNDS, ENOUGH_SECONDS = 51, 0.5
+__all__ = ["geomean", "interleaved", "machine", "progress", "settle_allocator", "write_json"]
 LARGEST_KEPT_BYTES = 32_000_000  # glibc gives back larger blocks whatever happened before
 
 
@@ -53,22 +54,6 @@ def geomean(values: Iterable[float]) -> float | None:
     """The geometric mean; None of nothing."""
     logs = [math.log(v) for v in values]
     return math.exp(sum(logs) / len(logs)) if logs else None
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """Processor, threads and versions, for the JSON."""
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = [s for s in cpuinfo.read_text().splitlines() if s.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
-    return {
-        "processor": model,
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": threads,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ import sys
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -29,29 +28,11 @@ from tables import (
 
 from sparsetrain import checkpoint, datasets, networks
 from sparsetrain.files import check_writable, write_json
+from sparsetrain.interrupt import Interrupt
 from sparsetrain.ops import BACKENDS
 from sparsetrain.training import Settings, Trainer
 
 FILE = click.Path(dir_okay=True, path_type=Path)  # what is wrong with a path we say ourselves
-
-
-class Interrupt:
-    """Notes the first Ctrl-C or SIGTERM, so that a step in progress ends; a second one stops it."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-
-    def __enter__(self) -> "Interrupt":
-        self.old = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self.old.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        signal.signal(number, signal.default_int_handler)
 
 
 @click.command(context_settings={"show_default": True, "max_content_width": 100})

@@ -17,7 +17,7 @@ from sparsetrain.files import write_atomically
 from sparsetrain.telemetry import EpochRecord, LayerRecord
 from sparsetrain.training import Settings, Trainer
 
-VERSION = 2
+VERSION = 3
 _CONTENT: dict[str, Any] = {
     "sparsetrain_checkpoint": int,
     "settings": dict,
@@ -31,9 +31,13 @@ _CONTENT: dict[str, Any] = {
     "step": int,
     "loss_sum": float,
     "seconds": float,
+    "cpu_seconds": float,
     "records": list,
     "sparse_shares": list,
     "layers": list,
+    "passes": list,
+    "history": list,
+    "parts": dict,
 }
 
 

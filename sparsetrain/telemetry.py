@@ -1,15 +1,17 @@
-"""What a run reports: one record an epoch, one a layer, as docs/formats.md describes them."""
+"""What a run reports of its epochs, layers and passes, as docs/formats.md describes it."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import torch
 from torch import nn
 
 from sparsetrain import accel
 from sparsetrain.inspection import LayerDescription, LayerStats, describe, stats
-from sparsetrain.ops import explain
+from sparsetrain.ops import Explanation, explain
 
 PRICE_TABLE = "aladdin_cacti32_14nm"
 
@@ -55,6 +57,7 @@ class EpochRecord:
     grad_density_before: float
     grad_density: float
     step_seconds: float
+    step_cpu_seconds: float
     cycles: int
     dense_cycles: int
     energy_pj: float
@@ -99,17 +102,7 @@ def _conversion(
     name = layer.name.partition("#")[0]  # the second call of a shared convolution is name#2
     function = LayerDescription(name, "function", "none", "not a module", None, None, None)
     description = described.get(name, function)
-    choice = explain(
-        (layer.N, layer.C, layer.H, layer.W),
-        (layer.K, layer.C // layer.groups, layer.R, layer.S),
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-        input_density=layer.x_density,
-        grad_density=layer.dy_density,
-        backend=description.backend or "dense",
-    )
+    choice = _choice(layer, description.backend or "dense")
     return {
         **description._asdict(),
         "name": layer.name,
@@ -118,6 +111,78 @@ def _conversion(
         "grad_input": choice.grad_input.backend if layer.needs_grad_input else None,
         "grad_weight": choice.grad_weight.backend if layer.needs_grad_weight else None,
     }
+
+
+def _choice(layer: accel.Layer, backend: str) -> Explanation:
+    """What `backend` runs for a recorded layer, at the densities that it had."""
+    return explain(
+        (layer.N, layer.C, layer.H, layer.W),
+        (layer.K, layer.C // layer.groups, layer.R, layer.S),
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+        input_density=layer.x_density,
+        grad_density=layer.dy_density,
+        backend=backend,
+    )
+
+
+def history(epoch: int, layers: list[LayerRecord]) -> list[dict[str, Any]]:
+    """The densities of all layers at the end of `epoch`, one object a layer."""
+    fields = ("name", "input_density", "grad_density_before", "grad_density", "threshold")
+    return [{"epoch": epoch, **{f: getattr(layer, f) for f in fields}} for layer in layers]
+
+
+def pass_records(cost: accel.StepCost, layers: list[LayerRecord]) -> list[dict[str, Any]]:
+    """One object a convolution and pass of the recorded step: what the CPU runs, what chips count.
+
+    Energies are by price table, DRAM included. `layers` are the records of the same step.
+    """
+    priced = {name: accel.layer_rows(cost.comparison, name) for name in accel.PRICES}
+    records = {layer.name: layer for layer in layers}
+    shapes = {one.layer.name: one.layer for one in cost.layers}
+    counts = ("name", "pass", "macs", "dense_macs", "cycles", "dense_cycles")
+    rows = []
+    for index, row in enumerate(priced[PRICE_TABLE]):
+        choice = _choice(shapes[row["name"]], records[row["name"]].backend or "dense")
+        taken = getattr(choice, row["pass"])
+        tables = {name: of_table[index] for name, of_table in priced.items()}
+        rows.append(
+            {
+                **{field: row[field] for field in counts},
+                "backend": taken.backend,
+                "dense_ms": taken.dense_ms,
+                "sparse_ms": taken.sparse_ms,
+                "energy": {name: one["energy_pj"] for name, one in tables.items()},
+                "dense_energy": {name: one["dense_energy_pj"] for name, one in tables.items()},
+            }
+        )
+    return rows
+
+
+def parts_of(step: Callable[[], object]) -> dict[str, float]:
+    """Milliseconds that a call of `step` spends in each kind of operator, by torch's profiler.
+
+    `step` is called twice; the second call counts.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it greets on stderr
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        step()
+    parts = dict.fromkeys(("sparse", "dense", "prune", "normalise", "other"), 0.0)
+    for event in profiler.key_averages():
+        parts[_part(event.key)] += event.self_cpu_time_total / 1e3
+    return parts
+
+
+def _part(operator: str) -> str:
+    """What an operator is for; a sparse convolution's call of torch's counts as dense."""
+    if operator.startswith("sparsetrain::"):
+        return "prune" if "prune" in operator else "sparse"
+    if "batch_norm" in operator or "BatchNorm" in operator:
+        return "normalise"
+    return "dense" if "conv" in operator.lower() else "other"
 
 
 def means(layers: list[LayerRecord]) -> dict[str, Any]:

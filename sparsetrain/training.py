@@ -26,8 +26,11 @@ from sparsetrain.telemetry import (
     PRICE_TABLE,
     EpochRecord,
     LayerRecord,
+    history,
     layer_records,
     means,
+    parts_of,
+    pass_records,
     sparse_share,
 )
 
@@ -147,7 +150,10 @@ class Trainer:
         self.records: list[EpochRecord] = []
         self.sparse_shares: list[float] = []  # of the convolution calls of each epoch's last step
         self.layers: list[LayerRecord] = []
-        self._loss_sum = self._seconds = 0.0
+        self.passes: list[dict[str, Any]] = []
+        self.history: list[dict[str, Any]] = []
+        self.parts: dict[str, float] = {}  # of the last step, by kind of operator: milliseconds
+        self._loss_sum = self._seconds = self._cpu_seconds = 0.0
         self._order: tuple[int, Tensor] | None = None
 
     def run(self) -> Iterator[Event]:
@@ -182,7 +188,11 @@ class Trainer:
             "seconds": self._seconds,
             "records": [asdict(record) for record in self.records],
             "sparse_shares": list(self.sparse_shares),
+            "cpu_seconds": self._cpu_seconds,
             "layers": [asdict(layer) for layer in self.layers],
+            "passes": list(self.passes),
+            "history": list(self.history),
+            "parts": dict(self.parts),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -196,12 +206,15 @@ class Trainer:
         self.epoch, self.step = state["epoch"], state["step"]
         self.meter.steps = self.epoch * self.steps + self.step
         self._loss_sum, self._seconds = state["loss_sum"], state["seconds"]
+        self._cpu_seconds = state["cpu_seconds"]
         self.records = [EpochRecord(**record) for record in state["records"]]
         self.sparse_shares = list(state["sparse_shares"])
         self.layers = [LayerRecord(**layer) for layer in state["layers"]]
+        self.passes, self.history = list(state["passes"]), list(state["history"])
+        self.parts = dict(state["parts"])
 
     def results(self) -> dict[str, Any]:
-        """What `--json` writes, field by field in docs/formats.md: config, epochs and layers."""
+        """What `--json` writes, field by field in docs/formats.md."""
         config = {
             **asdict(self.settings),
             "data": self.data.fingerprint,
@@ -217,11 +230,14 @@ class Trainer:
             "config": config,
             "epochs": [asdict(record) for record in self.records],
             "layers": [asdict(layer) for layer in self.layers],
+            "passes": list(self.passes),
+            "history": list(self.history),
+            "parts": dict(self.parts),
         }
 
     def _train_step(self) -> float:
         seed, size = self.settings.seed, self.settings.batch_size
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         indices = self._epoch_order()[self.step * size : (self.step + 1) * size]
         batch = self.data.batch(indices, stream(seed, self.epoch, self.step))
         self.model.train()
@@ -231,14 +247,25 @@ class Trainer:
         with self.meter.step():
             loss = self._backward(self.model, *batch)
         if recorded:
-            self.layers = layer_records(self.model, self.meter.costs[-1], natural)
+            self._keep_record(natural, *batch)
         self.optimizer.step()
         self.scheduler.step()
         self.step += 1
         self._loss_sum += loss
         if self.step < self.steps or self.steps == 1:  # recording is no part of a step's time
             self._seconds += time.perf_counter() - start
+            self._cpu_seconds += time.process_time() - cpu_start
         return loss
+
+    def _keep_record(self, natural: accel.Workload | None, images: Tensor, labels: Tensor) -> None:
+        """Keep what the step just recorded showed; the last one of a run is profiled as well."""
+        cost = self.meter.costs[-1]
+        self.layers = layer_records(self.model, cost, natural)
+        self.passes = pass_records(cost, self.layers)
+        if self.epoch + 1 == self.settings.epochs:
+            twin = copy.deepcopy(self.model)
+            with torch.random.fork_rng(devices=[]):
+                self.parts = parts_of(lambda: self._backward(twin, images, labels))
 
     def _epoch_order(self) -> Tensor:
         """The order of the training images in this epoch, int64 [images]."""
@@ -285,10 +312,12 @@ class Trainer:
             train_loss=loss,
             test_accuracy=accuracy,
             step_seconds=self._seconds / max(self.steps - 1, 1),
+            step_cpu_seconds=self._cpu_seconds / max(self.steps - 1, 1),
             **means(self.layers),
         )
         self.records.append(record)
         self.sparse_shares.append(sparse_share(self.layers))
+        self.history += history(record.epoch, self.layers)
         self.epoch, self.step = self.epoch + 1, 0
-        self._loss_sum = self._seconds = 0.0
+        self._loss_sum = self._seconds = self._cpu_seconds = 0.0
         return record

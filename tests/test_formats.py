@@ -14,6 +14,8 @@ from sparsetrain.files import write_json
 from sparsetrain.training import Settings, Trainer
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "formats.md"
+RUN = "## Results of a run: `examples/train.py --json FILE`"
+LISTS = ("epochs", "layers", "passes", "history")
 TYPES: dict[str, Any] = {
     "string": lambda value: isinstance(value, str),
     "boolean": lambda value: isinstance(value, bool),
@@ -75,12 +77,13 @@ def trainer(request, tmp_path_factory) -> Trainer:
 def test_results_are_as_documented(trainer, tmp_path):
     write_json(tmp_path / "run.json", trainer.results())
     results = json.loads((tmp_path / "run.json").read_text())
-    assert list(results) == ["config", "epochs", "layers"]
+    assert list(results) == ["config", *LISTS, "parts"]
     assert_documented(results["config"], "### `config`")
-    for heading, records in (("### `epochs`", "epochs"), ("### `layers`", "layers")):
-        assert results[records]
-        for record in results[records]:
-            assert_documented(record, heading)
+    assert_documented(results["parts"], RUN, "### `parts`")
+    for part in LISTS:
+        assert results[part]
+        for record in results[part]:
+            assert_documented(record, RUN, f"### `{part}`")
 
 
 def test_values_have_their_units(trainer):

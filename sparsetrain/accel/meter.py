@@ -10,7 +10,7 @@ from sparsetrain.accel.chips import DEFAULT_PRICES, sparsetrain168
 from sparsetrain.accel.core import Config, Prices, price
 from sparsetrain.accel.layers import Layer, Workload
 from sparsetrain.accel.recording import record
-from sparsetrain.accel.report import compare
+from sparsetrain.accel.report import Comparison, LayerReport, Report, compare
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class StepCost:
     x_density: float
     dy_density: float
     layers: tuple[LayerCost, ...]
+    comparison: Comparison  # counts by layer and pass; its layers without maps and traces
 
 
 class CostMeter:
@@ -88,7 +89,8 @@ class CostMeter:
 
     def _cost(self, number: int, work: Workload) -> StepCost:
         compared = compare(work, self._chip)
-        reports = zip(work.layers, compared.report.layers, compared.dense.layers, strict=True)
+        compared = Comparison(_numbers(compared.report), _numbers(compared.dense))
+        reports = zip(compared.report.layers, compared.dense.layers, strict=True)
         return StepCost(
             number,
             compared.report.cycles,
@@ -99,14 +101,15 @@ class CostMeter:
             work.dy_density,
             tuple(
                 LayerCost(
-                    replace(layer, maps=None, trace=None),
+                    sparse.layer,
                     sparse.total.cycles,
                     dense.total.cycles,
                     price(sparse.total, self._prices).total_pj,
                     price(dense.total, self._prices).total_pj,
                 )
-                for layer, sparse, dense in reports
+                for sparse, dense in reports
             ),
+            compared,
         )
 
     @property
@@ -120,3 +123,12 @@ class CostMeter:
                 "sparsetrain.accel.CostMeter: expected at least one step to be recorded, got none"
             )
         return sum(c.dense_cycles for c in self.costs) / sum(c.cycles for c in self.costs)
+
+
+def _numbers(report: Report) -> Report:
+    """`report` with layers of which only shape and densities are kept."""
+
+    def stripped(layer: LayerReport) -> LayerReport:
+        return replace(layer, layer=replace(layer.layer, maps=None, trace=None))
+
+    return replace(report, layers=tuple(map(stripped, report.layers)))

@@ -1,0 +1,36 @@
+"""The machine that something was measured on, for every file with a time in it."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def describe(threads: int) -> dict[str, Any]:
+    """Processor, cores, the threads that were used, and versions: `machine` of docs/formats.md."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "sparsetrain": _own_version(),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
+
+
+def _own_version() -> str | None:
+    try:
+        return version("sparsetrain")
+    except PackageNotFoundError:  # imported from its folder
+        return None
