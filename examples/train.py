@@ -1,12 +1,13 @@
 """Train a network with pruned gradients and see what it saves: `python examples/train.py`.
 
 Ctrl-C stops after the step in progress and leaves a checkpoint; `--resume FILE` goes on from it as
-if nothing had happened.
+if nothing had happened. `torchrun --nproc-per-node 2 examples/train.py` trains on two processes.
 """
 
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,23 @@ from sparsetrain import checkpoint, datasets, networks
 from sparsetrain.files import check_writable, write_json
 from sparsetrain.interrupt import Interrupt
 from sparsetrain.ops import BACKENDS
+from sparsetrain.processes import gather, joined, rank_and_world
 from sparsetrain.training import Settings, Trainer
 
 FILE = click.Path(dir_okay=True, path_type=Path)  # what is wrong with a path we say ourselves
+
+
+@contextmanager
+def refusals(*kinds: type[Exception]) -> Iterator[None]:
+    """What goes wrong inside on one process is the same one sentence on all of them."""
+    sentence = None
+    try:
+        yield
+    except kinds as error:
+        sentence = str(error)
+    sentence = next(filter(None, gather(sentence)), None)
+    if sentence is not None:
+        raise click.ClickException(sentence)
 
 
 @click.command(context_settings={"show_default": True, "max_content_width": 100})
@@ -66,8 +81,8 @@ def train(
 
     Example: python examples/train.py --density 0.2 --epochs 3 --json run.json
     """
-    console = Console(highlight=False)
-    try:
+    console = Console(highlight=False, quiet=rank_and_world()[0] > 0)
+    with refusals(ValueError, OSError, ImportError):
         content = checkpoint.load(resume) if resume else None
         settings = choose_settings(context, options, content)
         save_path = save_path or resume or default_path(settings)
@@ -83,11 +98,10 @@ def train(
             trainer = Trainer(settings, data)
         else:
             trainer = checkpoint.restore(resume, content, data)
-    except (ValueError, OSError, ImportError) as error:
-        raise click.ClickException(str(error)) from error
+    processes = f", processes: {trainer.processes}" if trainer.processes > 1 else ""
     console.print(
         f"{settings.model} on {len(data.train):,} images of {data.name}, {settings.rule}, "
-        f"{settings.epochs} x {trainer.steps} steps, threads: {settings.threads}"
+        f"{settings.epochs} x {trainer.steps} steps, threads: {settings.threads}{processes}"
     )
     if save_path.exists() and save_path != resume:
         console.print(
@@ -131,9 +145,10 @@ def follow(trainer: Trainer, console: Console, save_path: Path, json_path: Path 
     """Run `trainer` to its end or to an interrupt, showing and saving what it does; exit code."""
 
     def save() -> None:
-        checkpoint.save(save_path, trainer)
-        if json_path:
-            write_json(json_path, trainer.results())
+        with refusals(OSError):
+            checkpoint.save(save_path, trainer)
+            if json_path and trainer.rank == 0:
+                write_json(json_path, trainer.results())
 
     epochs, steps = trainer.settings.epochs, trainer.steps
     columns = (
@@ -159,18 +174,20 @@ def follow(trainer: Trainer, console: Console, save_path: Path, json_path: Path 
                 if event.record is not None:
                     console.print(epoch_row(event.record, trainer.sparse_shares[-1]))
                     save()
-                if interrupt.number is not None:
+                stopped = max(gather(interrupt.number or 0))  # a step ends on all or on none
+                if stopped:
                     break
         save()
-    except (OSError, FloatingPointError) as error:
+    except FloatingPointError as error:  # of the mean loss, and so on every process
         raise click.ClickException(str(error)) from error
     if trainer.epoch < epochs:
+        start = f"torchrun --nproc-per-node {trainer.processes}"
         console.print(
-            f"Stopped at epoch {trainer.epoch + 1}, step {trainer.step} of {steps}. "
-            f"To go on: python {sys.argv[0]} --resume {save_path}",
+            f"Stopped at epoch {trainer.epoch + 1}, step {trainer.step} of {steps}. To go on: "
+            f"{start if trainer.processes > 1 else 'python'} {sys.argv[0]} --resume {save_path}",
             soft_wrap=True,
         )
-        return 128 + (interrupt.number or signal.SIGINT)
+        return 128 + stopped
     console.print(layer_table(trainer.layers))
     console.print(LAYER_LEGEND, style="dim")
     console.print(place_table(trainer.records[-1], trainer.settings.threads))
@@ -183,15 +200,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command with `arguments`, by default those of the process; the exit code.
 
     Every failure is one sentence on stderr: 2 for what was asked wrongly, 130 for a second Ctrl-C.
+    Of several processes the first one speaks.
     """
     try:
-        return int(train.main(arguments, standalone_mode=False) or 0)
+        with joined():
+            return int(train.main(arguments, standalone_mode=False) or 0)
     except click.ClickException as error:
-        click.echo(f"train.py: {error.format_message()}", err=True)
-        return 2
+        code, sentence = 2, error.format_message()
     except (click.Abort, KeyboardInterrupt):
-        click.echo("train.py: stopped at once; the last checkpoint is as it was", err=True)
-        return 130
+        code, sentence = 130, "stopped at once; the last checkpoint is as it was"
+    if rank_and_world()[0] == 0:
+        click.echo(f"train.py: {sentence}", err=True)
+    return code
 
 
 if __name__ == "__main__":

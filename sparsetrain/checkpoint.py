@@ -25,11 +25,9 @@ _CONTENT: dict[str, Any] = {
     "model": dict,
     "optimizer": dict,
     "scheduler": dict,
-    "pruning": dict | None,
-    "random": Tensor,
+    "ranks": list,
     "epoch": int,
     "step": int,
-    "loss_sum": float,
     "seconds": float,
     "cpu_seconds": float,
     "records": list,
@@ -39,11 +37,13 @@ _CONTENT: dict[str, Any] = {
     "history": list,
     "parts": dict,
 }
+_RANK: dict[str, Any] = {"pruning": dict | None, "random": Tensor, "loss_sum": float}
 
 
 def save(path: Path, trainer: Trainer) -> None:
     """Write everything `trainer` needs to go on; `torch.load(weights_only=True)` can read it.
 
+    Of a process group rank 0 writes; all its processes make this call together.
     Raises OSError with one sentence; the file that was there before is then unchanged.
     """
     content = {
@@ -52,7 +52,8 @@ def save(path: Path, trainer: Trainer) -> None:
         "data": trainer.data.fingerprint,
         **trainer.state_dict(),
     }
-    write_atomically(path, lambda file: torch.save(content, file))
+    if trainer.rank == 0:
+        write_atomically(path, lambda file: torch.save(content, file))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -97,8 +98,8 @@ def settings(content: dict[str, Any]) -> Settings:
 def restore(path: Path, content: dict[str, Any], data: Dataset) -> Trainer:
     """A trainer that goes on where the run of the checkpoint `content`, read from `path`, stopped.
 
-    Raises ValueError if `data` are not the data of that run, or if its tensors do not fit the
-    model that its settings name.
+    Raises ValueError if `data` are not the data of that run, if that was one of another
+    number of processes, or if its tensors do not fit the model that its settings name.
     """
     where = f"sparsetrain.checkpoint.restore: expected {path} to be a checkpoint of"
     if content["data"] != data.fingerprint:
@@ -107,6 +108,11 @@ def restore(path: Path, content: dict[str, Any], data: Dataset) -> Trainer:
             "got one of a run on others"
         )
     trainer = Trainer(settings(content), data)
+    if len(content["ranks"]) != trainer.processes:
+        raise ValueError(
+            f"{where} a run of world size {trainer.processes}, got one of world size "
+            f"{len(content['ranks'])}. Start as many processes with torchrun --nproc-per-node"
+        )
     try:
         trainer.load_state_dict(content)
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -127,6 +133,7 @@ def _is_whole(content: dict[str, Any]) -> bool:
     return (
         _fits(content, _CONTENT)
         and _fits(content["settings"], get_type_hints(Settings))
+        and all(_fits(rank, _RANK) for rank in content["ranks"])
         and all(_fits(record, get_type_hints(EpochRecord)) for record in content["records"])
         and all(_fits(layer, get_type_hints(LayerRecord)) for layer in content["layers"])
         and all(type(share) is float for share in content["sparse_shares"])

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from sparsetrain import ops
 from sparsetrain.nn import PLACEMENTS, SparseConv2d
 from sparsetrain.placement import Decision, decide
+from sparsetrain.processes import grouped
 from sparsetrain.pruning import (
     DEFAULT_HISTORY,
     HEADER,
@@ -144,7 +145,7 @@ def average_thresholds(model: nn.Module) -> None:
     """
     expect_module(model, "average_thresholds")
     pruners = _pruners(model, "average_thresholds")
-    if not (dist.is_available() and dist.is_initialized()):
+    if not grouped():
         raise RuntimeError(
             "sparsetrain.average_thresholds: expected a process group to be initialized, got none"
         )

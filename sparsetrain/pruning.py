@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import os
 from collections.abc import Callable
 from numbers import Real
 from statistics import NormalDist
@@ -16,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, fx, nn
 
 from sparsetrain import ops
+from sparsetrain.processes import grouped, rank_and_world
 
 DEFAULT_RATE = 0.9
 DEFAULT_HISTORY = 4
@@ -89,20 +89,6 @@ def derive_seed(name: str) -> int:
     """A seed below 2^53 from torch.initial_seed() and a name; consumes no random numbers."""
     text = f"{torch.initial_seed()} {name}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") % _SEEDS
-
-
-def _initialized() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def rank_and_world() -> tuple[int, int]:
-    """Rank and world size: the process group's, or what a launcher left in the environment."""
-    if _initialized():
-        return dist.get_rank(), dist.get_world_size()
-    rank, world = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
-    if rank.isdecimal() and world.isdecimal():
-        return int(rank), int(world)
-    return 0, 1
 
 
 def one_node(module: nn.Module, input: fx.Proxy) -> Any:
@@ -217,7 +203,7 @@ class PruneGrad(StateModule):
             return input
         if input.device != self.state.device:
             self.move(input.device)
-        if _initialized() and dist.get_rank() != self.rank:
+        if grouped() and dist.get_rank() != self.rank:
             self._draw_as_rank(dist.get_rank())
         return ops.prune_grad(input, self.state)
 

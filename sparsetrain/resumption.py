@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsetrain.costs import costs, set_costs
+from sparsetrain.processes import rank_and_world
 from sparsetrain.pruning import (
     ABS_SUM,
     DENSITY,
@@ -19,7 +20,6 @@ from sparsetrain.pruning import (
     RESUMED,
     THRESHOLD,
     PruneGrad,
-    rank_and_world,
 )
 
 VERSION = 2

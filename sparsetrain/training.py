@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
 from sparsetrain import accel, networks
 from sparsetrain.conversion import convert, revert
 from sparsetrain.datasets import Dataset, stream
+from sparsetrain.processes import gather, grouped, rank_and_world
 from sparsetrain.pruning import whole_number
 from sparsetrain.resumption import load_pruning_state, pruning_state
 from sparsetrain.telemetry import (
@@ -91,7 +93,8 @@ class Settings:
 class Event:
     """Where a run is: after `step` of `steps` of `epoch`, in "train" or "test".
 
-    `loss` is that of the step just done; `record` is set once, at the end of the epoch.
+    `loss` is that of the step just done, of this process's images; `record` is set once, at the
+    end of the epoch.
     """
 
     epoch: int
@@ -109,12 +112,23 @@ class Trainer:
     and an augmentation that depend on (seed, epoch, step) alone. The last step of each epoch is
     recorded for `records`, `sparse_shares` and `layers`.
 
+    In a process group every process is a trainer and takes its share of every batch and of the test
+    set; gradients are averaged, BatchNorm and pruning see their own share, and what is recorded is
+    that of rank 0. `run`, `state_dict` and what calls them are then for all processes to do
+    together.
+
     Raises what `networks.build` and `convert` raise, and ValueError for a batch larger than the
-    training set.
+    training set or one that the processes cannot share equally.
     """
 
     def __init__(self, settings: Settings, data: Dataset) -> None:
         self.settings, self.data = settings, data
+        self.rank, self.processes = rank_and_world() if grouped() else (0, 1)
+        if settings.batch_size % self.processes:
+            raise ValueError(
+                "sparsetrain.Trainer: expected batch_size to be a multiple of "
+                f"{self.processes}, the number of processes, got {settings.batch_size}"
+            )
         self.steps = len(data.train) // settings.batch_size
         if self.steps == 0:
             raise ValueError(
@@ -130,7 +144,8 @@ class Trainer:
         self.meter = accel.CostMeter(
             self.model, every=self.steps, first=self.steps - 1, prices=accel.prices(PRICE_TABLE)
         )
-        torch.manual_seed(settings.seed)  # a conversion that drew from it would move dropout
+        # A conversion that drew from it would move dropout, of which every rank has its own.
+        torch.manual_seed(settings.seed + self.rank)
         self.optimizer = SGD(
             self.model.parameters(),
             lr=settings.learning_rate,
@@ -155,6 +170,7 @@ class Trainer:
         self.parts: dict[str, float] = {}  # of the last step, by kind of operator: milliseconds
         self._loss_sum = self._seconds = self._cpu_seconds = 0.0
         self._order: tuple[int, Tensor] | None = None
+        self._parallel: nn.Module | None = None  # what a step calls; made when all have a model
 
     def run(self) -> Iterator[Event]:
         """Train from where the trainer is to the last epoch; stop by not asking for more.
@@ -169,22 +185,28 @@ class Trainer:
             correct = 0
             batches = range(0, len(self.data.test), EVALUATION_BATCH)
             for number, first in enumerate(batches, start=1):
-                correct += self._count_correct(slice(first, first + EVALUATION_BATCH))
+                correct += self._count_correct(first)
                 yield Event(self.epoch, "test", number, len(batches))
-            record = self._close_epoch(correct / len(self.data.test))
+            record = self._close_epoch(sum(gather(correct)) / len(self.data.test))
             yield Event(record.epoch, "test", len(batches), len(batches), record=record)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes during a run, in types that weights_only loading accepts."""
+        """Everything that changes during a run, in types that weights_only loading accepts.
+
+        `ranks` has what is each rank's own; the rest is rank 0's where they differ.
+        """
+        own = {
+            "pruning": None if self.settings.dense else pruning_state(self.model),
+            "random": torch.get_rng_state(),
+            "loss_sum": self._loss_sum,
+        }
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "pruning": None if self.settings.dense else pruning_state(self.model),
-            "random": torch.get_rng_state(),
+            "ranks": gather(own),
             "epoch": self.epoch,
             "step": self.step,
-            "loss_sum": self._loss_sum,
             "seconds": self._seconds,
             "records": [asdict(record) for record in self.records],
             "sparse_shares": list(self.sparse_shares),
@@ -196,16 +218,20 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict()` was called, on a trainer of the same settings and data."""
+        """Go on where `state_dict()` was called, on a trainer of the same settings and data.
+
+        Its run must be one of as many processes.
+        """
+        own = state["ranks"][self.rank]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         if not self.settings.dense:
-            load_pruning_state(self.model, state["pruning"])
-        torch.set_rng_state(state["random"])
+            load_pruning_state(self.model, own["pruning"])
+        torch.set_rng_state(own["random"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.meter.steps = self.epoch * self.steps + self.step
-        self._loss_sum, self._seconds = state["loss_sum"], state["seconds"]
+        self._loss_sum, self._seconds = own["loss_sum"], state["seconds"]
         self._cpu_seconds = state["cpu_seconds"]
         self.records = [EpochRecord(**record) for record in state["records"]]
         self.sparse_shares = list(state["sparse_shares"])
@@ -217,6 +243,7 @@ class Trainer:
         """What `--json` writes, field by field in docs/formats.md."""
         config = {
             **asdict(self.settings),
+            "processes": self.processes,
             "data": self.data.fingerprint,
             "train_images": len(self.data.train),
             "test_images": len(self.data.test),
@@ -239,13 +266,14 @@ class Trainer:
         seed, size = self.settings.seed, self.settings.batch_size
         start, cpu_start = time.perf_counter(), time.process_time()
         indices = self._epoch_order()[self.step * size : (self.step + 1) * size]
-        batch = self.data.batch(indices, stream(seed, self.epoch, self.step))
+        images, labels = self.data.batch(indices, stream(seed, self.epoch, self.step))
+        batch = self._share(images), self._share(labels)
         self.model.train()
         self.optimizer.zero_grad()
         recorded = self.meter.due
         natural = self._natural(*batch) if recorded and not self.settings.dense else None
         with self.meter.step():
-            loss = self._backward(self.model, *batch)
+            loss = self._backward(self._called(), *batch)
         if recorded:
             self._keep_record(natural, *batch)
         self.optimizer.step()
@@ -266,6 +294,17 @@ class Trainer:
             twin = copy.deepcopy(self.model)
             with torch.random.fork_rng(devices=[]):
                 self.parts = parts_of(lambda: self._backward(twin, images, labels))
+
+    def _share(self, batch: Tensor) -> Tensor:
+        """What of a batch this process takes: as much as every other, and no process the same."""
+        return batch[self.rank :: self.processes]
+
+    def _called(self) -> nn.Module:
+        """The model, with its gradients averaged over the processes if there are several."""
+        if self._parallel is None:
+            several = self.processes > 1
+            self._parallel = DistributedDataParallel(self.model) if several else self.model
+        return self._parallel
 
     def _epoch_order(self) -> Tensor:
         """The order of the training images in this epoch, int64 [images]."""
@@ -293,15 +332,19 @@ class Trainer:
         return recording.workload()
 
     @torch.no_grad()
-    def _count_correct(self, part: slice) -> int:
-        """How many test images of `part` get their label as the most likely class."""
+    def _count_correct(self, first: int) -> int:
+        """How many test images, of this process's in the batch from `first` on, it gets right."""
         self.model.eval()
-        logits = self.model(self.data.normalize(self.data.test.images[part]))
-        return int((logits.argmax(1) == self.data.test.labels[part]).sum())
+        images, labels = (
+            self._share(part[first : first + EVALUATION_BATCH])
+            for part in (self.data.test.images, self.data.test.labels)
+        )
+        logits = self._called()(self.data.normalize(images))
+        return int((logits.argmax(1) == labels).sum())
 
     def _close_epoch(self, accuracy: float) -> EpochRecord:
         """Add the record of the epoch just tested and move to the next."""
-        loss = self._loss_sum / self.steps
+        loss = sum(gather(self._loss_sum)) / self.processes / self.steps
         if not abs(loss) < float("inf"):
             raise FloatingPointError(
                 f"sparsetrain.Trainer: expected the loss of epoch {self.epoch + 1} to be finite, "

@@ -66,14 +66,12 @@ def test_a_damaged_directory_of_the_archive_is_one_sentence(path, whole):
 CHANGED = {
     "epoch": "1",
     "step": None,
-    "loss_sum": [],
     "seconds": True,
     "records": [{"epoch": 1}],
     "sparse_shares": ["half"],
     "layers": [3],
-    "random": 0,
     "model": [],
-    "pruning": "none",
+    "ranks": [{"pruning": "none", "random": torch.zeros(1), "loss_sum": 0.0}],
 }
 
 
@@ -125,7 +123,7 @@ def test_impossible_positions_are_refused(path, data, changes):
 
 def test_impossible_pruning_is_refused(path, data):
     content = checkpoint.load(path)
-    next(iter(content["pruning"]["pruners"].values()))[0] = math.nan
+    next(iter(content["ranks"][0]["pruning"]["pruners"].values()))[0] = math.nan
     assert "run.pt to be a checkpoint of" in refused(
         lambda: checkpoint.restore(path, content, data)
     )

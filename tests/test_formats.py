@@ -102,5 +102,7 @@ def test_checkpoints_are_as_documented(trainer, tmp_path):
     content = torch.load(tmp_path / "run.pt", weights_only=True)
     heading = "## Checkpoints of a run: `examples/train.py --checkpoint FILE`"
     assert_documented(content, heading)
+    for rank in content["ranks"]:
+        assert_documented(rank, heading, "### `ranks`")
     settings = list(documented("### `config`"))[: len(content["settings"])]
     assert list(content["settings"]) == settings and len(settings) == 11
