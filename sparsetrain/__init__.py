@@ -12,7 +12,13 @@ except ImportError as error:
         "Build it with `make build` or `pip install --no-build-isolation .`"
     ) from error
 
-from sparsetrain.conversion import average_thresholds, convert, revert, set_rate
+from sparsetrain.conversion import (
+    average_thresholds,
+    convert,
+    rescale_thresholds,
+    revert,
+    set_rate,
+)
 from sparsetrain.costs import costs, set_costs
 from sparsetrain.inspection import describe, stats
 from sparsetrain.nn import SparseConv2d
@@ -32,6 +38,7 @@ __all__ = [
     "load_pruning_state",
     "prune",
     "pruning_state",
+    "rescale_thresholds",
     "revert",
     "set_costs",
     "set_rate",

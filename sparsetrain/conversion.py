@@ -1,13 +1,15 @@
-"""convert, revert, set_rate, average_thresholds: sparse training for a model that exists."""
+"""convert, revert and set_rate: sparse training for a model that exists; and its thresholds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import Any, NamedTuple, TypeVar
 
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from sparsetrain import ops
@@ -153,6 +155,29 @@ def average_thresholds(model: nn.Module) -> None:
         means = pruner.state[HEADER:]
         dist.all_reduce(means)
         means /= dist.get_world_size()
+
+
+def rescale_thresholds(model: nn.Module, ratio: float | Tensor) -> None:
+    """Multiplies what the pruners remember of past gradients by `ratio`, and so their thresholds.
+
+    For a loss scale that changed between two backward passes: new scale / old scale, a number or a
+    tensor of one element, which on a GPU is neither waited for nor checked. Without this call
+    thresholds follow after `history` backward passes.
+    Raises TypeError for what is no nn.Module or no number, ValueError for a ratio that is not
+    finite and positive or for a model without pruners.
+    """
+    expect_module(model, "rescale_thresholds")
+    where = "sparsetrain.rescale_thresholds: expected ratio to be"
+    scalar = ratio.numel() == 1 if isinstance(ratio, Tensor) else isinstance(ratio, Real)
+    if not scalar or isinstance(ratio, bool):
+        got = f"{ratio.numel()} elements" if isinstance(ratio, Tensor) else repr(ratio)
+        raise TypeError(f"{where} a number or a tensor of one element, got {got}")
+    waits = isinstance(ratio, Tensor) and ratio.device.type != "cpu"
+    if not waits and not 0 < float(ratio) < math.inf:
+        raise ValueError(f"{where} finite and positive, got {float(ratio)}")
+    factor = ratio.detach().reshape(()) if isinstance(ratio, Tensor) else float(ratio)
+    for pruner in _pruners(model, "rescale_thresholds"):
+        pruner.state[HEADER:] *= factor
 
 
 def _pruners(model: nn.Module, where: str) -> list[PruneGrad]:

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-from sparsetrain import PruneGrad, convert, pruning, reference
+from sparsetrain import PruneGrad, convert, pruning, reference, rescale_thresholds
 
 
 def pruned_net():
@@ -76,6 +76,51 @@ def test_a_gradient_that_overflows_is_skipped_and_never_remembered():
         assert pushes == [i] * len(pushes)  # all but the first
         assert same(before, list(model.parameters())) == (i == 0)
     assert all(0 < state[pruning.THRESHOLD] < math.inf for state in states(model))
+
+
+def trained_with(scaler, rescaled, history=2, backend="eager"):
+    """Thresholds of every step and the weights after nine, with plain gradients in float32."""
+    torch.manual_seed(0)
+    model = convert(small_net(), 0.9, history=history)
+    called = torch.compile(model, backend=backend, fullgraph=True) if backend != "eager" else model
+    optimizer = torch.optim.SGD(model.parameters(), 0.001)
+    thresholds = []
+    for i in range(9):
+        optimizer.zero_grad()
+        scaler.scale(called(images(i)).square().sum()).backward()
+        scale = scaler.get_scale()
+        thresholds.append([state[pruning.THRESHOLD].item() / scale for state in states(model)])
+        scaler.step(optimizer)
+        scaler.update()
+        if rescaled:
+            rescale_thresholds(model, torch.tensor(scaler.get_scale() / scale))
+    return thresholds, list(model.parameters())
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_thresholds_follow_the_loss_scale_at_once_when_they_are_told(backend):
+    """Powers of two round nothing: the run is that of a constant scale, bit for bit."""
+    growing = dict(init_scale=2.0**4, growth_factor=16.0, growth_interval=3)
+    constant = trained_with(torch.amp.GradScaler("cpu", init_scale=1.0), False, backend=backend)
+    told = trained_with(torch.amp.GradScaler("cpu", **growing), True, backend=backend)
+    untold = trained_with(torch.amp.GradScaler("cpu", **growing), False, backend=backend)
+    assert told[0] == constant[0] and same(told[1], constant[1])
+    assert not same(untold[1], constant[1])
+    ratios = [a[0] / b[0] if b[0] else 1 for a, b in zip(untold[0], constant[0], strict=True)]
+    assert ratios[3] < 0.1 and ratios[4] < 0.6 and 0.5 < ratios[5] < 2  # within `history` batches
+
+
+def test_thresholds_are_rescaled_by_positive_numbers_only():
+    model = convert(small_net(), history=1)
+    for ratio in (0, -1.0, math.inf, torch.tensor(math.nan)):
+        with pytest.raises(ValueError, match=r"^sparsetrain\.rescale_thresholds: expected"):
+            rescale_thresholds(model, ratio)
+    for ratio in ("2", None, True, torch.ones(2)):
+        with pytest.raises(TypeError, match="to be a number or a tensor of one element, got"):
+            rescale_thresholds(model, ratio)
+    with pytest.raises(ValueError, match="expected model to have a PruneGrad, got none"):
+        rescale_thresholds(small_net(), 2)
+    rescale_thresholds(convert(small_net(), history=0), 2)  # which remembers nothing
 
 
 def test_autocast_prunes_in_its_lower_precision():
