@@ -189,7 +189,7 @@ def prune_step(grad: Tensor, state: Tensor) -> Tensor:
 
     Args:
         grad: as in `prune`.
-        state: float64 [15 + history], the slots of csrc/torch/state.h.
+        state: float64 [15 + history], the slots of csrc/kernels/state.h.
     """
     return cast(Tensor, torch.ops.sparsetrain.prune_step(grad, state))
 

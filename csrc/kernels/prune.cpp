@@ -3,12 +3,10 @@
 #include "prune.h"
 
 #include <algorithm>
-#include <cmath>
 #include <type_traits>
 
 #include "api.h"
 #include "prune_table.h"
-#include "random.h"
 
 namespace sparsetrain {
 namespace {
@@ -26,14 +24,13 @@ template <class T, bool kWrite>
 PruneStats prune_chunk(const T* grad, T* out, int64_t begin, int64_t end, T threshold,
                        uint64_t seed, uint64_t offset) {
   using Compute = typename Storage<T>::Compute;
-  const Compute t = Storage<T>::load(threshold);
-  const Compute step = t * Compute(0x1p-24);
+  const PruneRule<T> rule(threshold);
+  const PhiloxKeys keys(seed);
   Compute lane[kChunkLanes] = {};
   PruneStats stats;
   for (int64_t block = begin; block < end; block += 4) {  // begin is a multiple of kChunk, so of 4
     PhiloxBlock random{};
-    if constexpr (kWrite)
-      random = philox4x32_10(offset + static_cast<uint64_t>(block) / 4, 0, seed);
+    if constexpr (kWrite) random = words_of(block, keys, offset);
     const int64_t block_end = std::min(block + 4, end);
     for (int64_t i = block; i < block_end; ++i) {
       const Compute g = Storage<T>::load(grad[i]);
@@ -41,11 +38,9 @@ PruneStats prune_chunk(const T* grad, T* out, int64_t begin, int64_t end, T thre
       lane[(i - begin) % kChunkLanes] += magnitude;
       stats.nonzeros_before += g != 0;
       if constexpr (kWrite) {
-        const auto uniform = static_cast<Compute>(random.word[i - block] & 0xffffff);
-        const bool keep = !(magnitude <= uniform * step);
+        const bool keep = rule.keeps(magnitude, random.word[i - block]);
         stats.nonzeros += keep;
-        const T value = magnitude < t ? Storage<T>::copy_sign(threshold, grad[i]) : grad[i];
-        out[i] = keep ? value : T{};
+        out[i] = keep ? rule.kept(grad[i], magnitude) : T{};
       }
     }
   }

@@ -7,23 +7,9 @@
 // kept as they are; threshold 0 is the identity (by value: -0 becomes +0).
 #pragma once
 
-#include <cstdint>
-
-#include "storage.h"
+#include "rules.h"
 
 namespace sparsetrain {
-
-constexpr int64_t kChunk = 2048;    // elements whose |g| are added in one float tree
-constexpr int kChunkLanes = 256;    // element i of a chunk is added to lane i % 256, lanes pairwise
-constexpr int kReduceLanes = 1024;  // chunk i is added to lane i % 1024 in double, lanes pairwise
-
-struct PruneStats {
-  double abs_sum = 0;  // sum of |g| before pruning, not finite if any g is not
-  int64_t nonzeros_before = 0;
-  int64_t nonzeros = 0;  // after pruning
-};
-
-inline int64_t prune_chunks(int64_t elements) { return (elements + kChunk - 1) / kChunk; }
 
 // Prunes chunks [first, last) of grad[elements] into out[elements] (out may be grad) and fills
 // stats[first..last). With out == nullptr it only measures. threshold: finite and >= 0.

@@ -2,14 +2,9 @@
 // Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 #pragma once
 
-#include <array>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define SPARSETRAIN_HOST_DEVICE __host__ __device__
-#else
-#define SPARSETRAIN_HOST_DEVICE
-#endif
+#include "host_device.h"
 
 namespace sparsetrain {
 
@@ -17,21 +12,34 @@ struct PhiloxBlock {
   uint32_t word[4];
 };
 
-// The four words of one 128-bit counter (low half first) under a 64-bit key.
+// The keys of the ten rounds of a 64-bit key.
+struct PhiloxKeys {
+  uint32_t round[10][2];
+
+  SPARSETRAIN_HOST_DEVICE explicit PhiloxKeys(uint64_t key) {
+    uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+    for (auto& keys : round) {
+      keys[0] = k0;
+      keys[1] = k1;
+      k0 += 0x9E3779B9;  // the golden ratio, sqrt(3) - 1: the key schedule of the paper
+      k1 += 0xBB67AE85;
+    }
+  }
+};
+
+// The four words of one 128-bit counter (low half first).
 SPARSETRAIN_HOST_DEVICE inline PhiloxBlock philox4x32_10(uint64_t counter_low,
-                                                         uint64_t counter_high, uint64_t key) {
+                                                         uint64_t counter_high,
+                                                         const PhiloxKeys& keys) {
   uint32_t c0 = static_cast<uint32_t>(counter_low), c1 = static_cast<uint32_t>(counter_low >> 32);
   uint32_t c2 = static_cast<uint32_t>(counter_high), c3 = static_cast<uint32_t>(counter_high >> 32);
-  uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
-  for (int round = 0; round < 10; ++round) {
+  for (const auto& key : keys.round) {
     const uint64_t product0 = uint64_t{0xD2511F53} * c0;
     const uint64_t product1 = uint64_t{0xCD9E8D57} * c2;
-    c0 = static_cast<uint32_t>(product1 >> 32) ^ c1 ^ k0;
+    c0 = static_cast<uint32_t>(product1 >> 32) ^ c1 ^ key[0];
     c1 = static_cast<uint32_t>(product1);
-    c2 = static_cast<uint32_t>(product0 >> 32) ^ c3 ^ k1;
+    c2 = static_cast<uint32_t>(product0 >> 32) ^ c3 ^ key[1];
     c3 = static_cast<uint32_t>(product0);
-    k0 += 0x9E3779B9;  // the golden ratio, sqrt(3) - 1: the key schedule of the paper
-    k1 += 0xBB67AE85;
   }
   return {{c0, c1, c2, c3}};
 }

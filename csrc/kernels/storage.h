@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstdint>
 
+#include "host_device.h"
+
 namespace sparsetrain {
 
 struct BFloat16 {
@@ -19,9 +21,9 @@ struct Storage;  // Compute: the type of comparisons and sums; magnitude: |value
 template <>
 struct Storage<float> {
   using Compute = float;
-  static float load(float v) { return v; }
-  static float store(float v) { return v; }
-  static float copy_sign(float magnitude, float sign) {
+  SPARSETRAIN_HOST_DEVICE static float load(float v) { return v; }
+  SPARSETRAIN_HOST_DEVICE static float store(float v) { return v; }
+  SPARSETRAIN_HOST_DEVICE static float copy_sign(float magnitude, float sign) {
     const uint32_t bits = std::bit_cast<uint32_t>(magnitude) & 0x7fffffffu;
     return std::bit_cast<float>(bits | (std::bit_cast<uint32_t>(sign) & 0x80000000u));
   }
@@ -30,9 +32,9 @@ struct Storage<float> {
 template <>
 struct Storage<double> {
   using Compute = double;
-  static double load(double v) { return v; }
-  static double store(double v) { return v; }
-  static double copy_sign(double magnitude, double sign) {
+  SPARSETRAIN_HOST_DEVICE static double load(double v) { return v; }
+  SPARSETRAIN_HOST_DEVICE static double store(double v) { return v; }
+  SPARSETRAIN_HOST_DEVICE static double copy_sign(double magnitude, double sign) {
     const uint64_t bits = std::bit_cast<uint64_t>(magnitude) & ~(uint64_t{1} << 63);
     return std::bit_cast<double>(bits | (std::bit_cast<uint64_t>(sign) & (uint64_t{1} << 63)));
   }
@@ -41,14 +43,16 @@ struct Storage<double> {
 template <>
 struct Storage<BFloat16> {
   using Compute = float;
-  static float load(BFloat16 v) { return std::bit_cast<float>(uint32_t{v.bits} << 16); }
+  SPARSETRAIN_HOST_DEVICE static float load(BFloat16 v) {
+    return std::bit_cast<float>(uint32_t{v.bits} << 16);
+  }
   // To nearest, ties to even; NaN becomes the quiet one.
-  static BFloat16 store(float v) {
+  SPARSETRAIN_HOST_DEVICE static BFloat16 store(float v) {
     if (v != v) return {0x7fc0};
     const uint32_t bits = std::bit_cast<uint32_t>(v);
     return {static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
   }
-  static BFloat16 copy_sign(BFloat16 magnitude, BFloat16 sign) {
+  SPARSETRAIN_HOST_DEVICE static BFloat16 copy_sign(BFloat16 magnitude, BFloat16 sign) {
     return {static_cast<uint16_t>((magnitude.bits & 0x7fff) | (sign.bits & 0x8000))};
   }
 };
@@ -59,7 +63,7 @@ struct Storage<Half> {
   // Shift exponent and mantissa into float's places and rescale by 2^112, the difference of the two
   // exponent biases; the multiplication also normalises subnormals. Inf and NaN get float's
   // exponent.
-  static float load(Half v) {
+  SPARSETRAIN_HOST_DEVICE static float load(Half v) {
     const uint32_t magnitude = uint32_t{v.bits & 0x7fffu} << 13;
     float value = std::bit_cast<float>(magnitude) * 0x1p112f;
     if ((v.bits & 0x7c00) == 0x7c00) value = std::bit_cast<float>(magnitude | 0x7f800000u);
@@ -67,7 +71,7 @@ struct Storage<Half> {
     return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
   }
   // To nearest, ties to even.
-  static Half store(float v) {
+  SPARSETRAIN_HOST_DEVICE static Half store(float v) {
     const uint32_t bits = std::bit_cast<uint32_t>(v);
     const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
     const uint32_t magnitude = bits & 0x7fffffff;
@@ -80,7 +84,7 @@ struct Storage<Half> {
     const uint32_t rounded = magnitude + 0xfff + (magnitude >> 13 & 1) - 0x38000000;
     return {static_cast<uint16_t>(sign | rounded >> 13)};
   }
-  static Half copy_sign(Half magnitude, Half sign) {
+  SPARSETRAIN_HOST_DEVICE static Half copy_sign(Half magnitude, Half sign) {
     return {static_cast<uint16_t>((magnitude.bits & 0x7fff) | (sign.bits & 0x8000))};
   }
 };

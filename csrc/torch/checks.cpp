@@ -1,7 +1,7 @@
 // The sentences of every refusal.
 #include "checks.h"
 
-#include "state.h"
+#include "../kernels/state.h"
 
 namespace sparsetrain {
 

@@ -39,7 +39,7 @@ void check_bias(const at::Tensor& bias, const at::Tensor& input, const at::Tenso
 void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input,
                        c10::SymIntArrayRef expected);
 
-// What prune and prune_step ask of threshold and state. The state's slots are described in state.h.
+// What prune, prune_step and observe ask of threshold and state, whose slots kernels/state.h names.
 void check_prune(const at::Tensor& grad, const at::Tensor& threshold, const at::Tensor& rng);
 void check_prune_step(const at::Tensor& grad, const at::Tensor& state);
 void check_observe(const char* op, const at::Tensor& input, const at::Tensor& state, int64_t every);

@@ -3,34 +3,27 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
-#include <cmath>
 #include <mutex>
 #include <vector>
 
 #include "../kernels/prune.h"
+#include "../kernels/pruner.h"
 #include "checks.h"
 #include "memory.h"
-#include "state.h"
 
 namespace sparsetrain {
 namespace {
 
 constexpr int64_t kGrainChunks = 16;  // 32,768 elements: about 20 us of work a range
 
-// Prunes dense grad into out, or only measures it when out is undefined. The threshold is rounded
-// to the storage type first, so that +-threshold is exact and the result unbiased; one that is not
-// finite or not positive counts as 0.
+// Prunes dense grad into out, or only measures it when out is undefined.
 PruneStats run(const at::Tensor& grad, const at::Tensor& out, double threshold, uint64_t seed,
                uint64_t offset) {
   const int64_t elements = grad.numel(), chunks = prune_chunks(elements);
   std::vector<PruneStats> stats(chunks);
-  for_storage(grad, [&](auto storage, auto c10_type) {
+  for_storage(grad, [&](auto storage, auto) {
     using T = decltype(storage);
-    auto rounded = static_cast<decltype(c10_type)>(threshold);
-    if (!(std::isfinite(static_cast<double>(rounded)) && static_cast<double>(rounded) > 0)) {
-      rounded = 0;
-    }
-    const T t = std::bit_cast<T>(rounded);
+    const T t = rounded_threshold<T>(threshold);
     const auto* in = static_cast<const T*>(grad.const_data_ptr());
     auto* result = out.defined() ? static_cast<T*>(out.mutable_data_ptr()) : nullptr;
     at::parallel_for(0, chunks, kGrainChunks, [&](int64_t first, int64_t last) {
@@ -68,76 +61,49 @@ const char* name(state::Layout layout) {
   }
 }
 
-// A loaded state continues bit for bit only if the calls have the sizes and memory order of the
-// saved run: anything else moves the random counter differently. One smaller batch may be an
-// epoch's last.
-void check_resumed(double* s, int64_t elements, state::Layout layout) {
+// Raises what admit() refuses.
+void check_admitted(double* s, const PruneCall& call) {
   const auto saved = static_cast<state::Layout>(s[state::kLayout]);
-  if (saved == state::kNone)
-    s[state::kResumed] = 0;  // saved before its first call: any continues it
-  if (s[state::kResumed] == 0) return;
-  SPARSETRAIN_CHECK(layout == saved, ValueError, "prune_step", "the gradient's memory format",
-                    c10::str("that of the saved state (", name(saved), ")"), name(layout),
+  const double factor = s[state::kFactor], largest = s[state::kLargest];
+  const Refusal refusal = admit(s, call);
+  SPARSETRAIN_CHECK(refusal != Refusal::kFactor, ValueError, "prune_step", "the factor in state",
+                    "finite and at least 0", factor);
+  SPARSETRAIN_CHECK(refusal != Refusal::kLayout, ValueError, "prune_step",
+                    "the gradient's memory format",
+                    c10::str("that of the saved state (", name(saved), ")"), name(call.layout),
                     ". Masks depend on it; load with strict=False to go on all the same");
-  const auto n = static_cast<double>(elements);
-  const bool first = s[state::kResumed] == 1;
-  const bool seen =
-      n == s[state::kLargest] || (first && (n == s[state::kElements] || n == s[state::kSmallest]));
-  const bool remainder = first && n < s[state::kSmallest];
   SPARSETRAIN_CHECK(
-      seen || remainder, ValueError, "prune_step", "the gradient's size",
-      c10::str("that of the saved state (", s[state::kLargest], " elements)"), elements,
+      refusal != Refusal::kSize, ValueError, "prune_step", "the gradient's size",
+      c10::str("that of the saved state (", largest, " elements)"), call.elements,
       ". Masks depend on the batch size; load with strict=False to go on all the same");
-  s[state::kResumed] = seen ? 0 : 2;
-}
-
-double predicted_mean(const double* s, int64_t history) {
-  if (s[state::kPushes] < static_cast<double>(history)) return 0;
-  double sum = 0;
-  for (int64_t i = 0; i < history; ++i) sum += s[state::kFifo + i];
-  return sum / static_cast<double>(history);
 }
 
 at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor) {
   check_prune_step(grad, state_tensor);
   const at::Tensor dense = dense_storage(grad), out = empty_in_order_of(grad);
   if (dense.numel() == 0) return out;
-  const auto n = static_cast<double>(dense.numel());
-  const int64_t history = state_tensor.numel() - state::kFifo;
+  const PruneCall call{dense.numel(), layout_of(dense), state_tensor.numel() - state::kFifo};
   double* s = state_tensor.mutable_data_ptr<double>();
 
   // Threads that run backward through one pruner at once each take a range of the counter of their
   // own.
   static std::mutex mutex;
   std::unique_lock lock(mutex);
-  const double factor = s[state::kFactor];
-  SPARSETRAIN_CHECK(std::isfinite(factor) && factor >= 0, ValueError, "prune_step",
-                    "the factor in state", "finite and at least 0", factor);
-  check_resumed(s, dense.numel(), layout_of(dense));
+  check_admitted(s, call);
   const auto seed = static_cast<uint64_t>(s[state::kSeed]);
-  const auto offset = static_cast<uint64_t>(s[state::kOffset]);
-  s[state::kOffset] += std::ceil(n / 4);
-  double mean = predicted_mean(s, history);
+  const double factor = s[state::kFactor];
+  const uint64_t offset = take_counters(s, call);
+  double mean = predicted_mean(s, call);
   lock.unlock();
 
-  if (history == 0) mean = run(dense, {}, 0, 0, 0).abs_sum / n;
-  const double threshold = std::isfinite(factor * mean) ? factor * mean : 0;
+  if (call.history == 0) {
+    mean = run(dense, {}, 0, 0, 0).abs_sum / static_cast<double>(call.elements);
+  }
+  const double threshold = threshold_of(factor, mean);
   const PruneStats stats = run(dense, out, threshold, seed, offset);
 
   lock.lock();
-  if (history > 0 && std::isfinite(stats.abs_sum)) {
-    s[state::kFifo + static_cast<int64_t>(s[state::kPushes]) % history] = stats.abs_sum / n;
-    s[state::kPushes] += 1;
-  }
-  const bool first = s[state::kLargest] == 0;
-  s[state::kThreshold] = threshold;
-  s[state::kAbsSum] = stats.abs_sum;
-  s[state::kElements] = n;
-  s[state::kNonzerosBefore] = static_cast<double>(stats.nonzeros_before);
-  s[state::kNonzeros] = static_cast<double>(stats.nonzeros);
-  s[state::kLayout] = layout_of(dense);
-  s[state::kSmallest] = first ? n : std::min(s[state::kSmallest], n);
-  s[state::kLargest] = std::max(s[state::kLargest], n);
+  record(s, call, threshold, stats);
   return out;
 }
 

@@ -4,8 +4,8 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
 
+#include "../kernels/state.h"
 #include "../kernels/storage.h"
-#include "state.h"
 
 namespace sparsetrain {
 

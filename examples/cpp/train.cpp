@@ -14,7 +14,7 @@
 #include <ATen/ops/zeros.h>
 #include <sparsetrain/accel/model.h>
 #include <sparsetrain/torch/ops.h>
-#include <sparsetrain/torch/state.h>
+#include <sparsetrain/kernels/state.h>
 
 #include <cmath>
 #include <cstdio>
