@@ -39,20 +39,28 @@ def cuda_refusal() -> str | None:
     return None
 
 
+def sources(pattern: str) -> list[str]:
+    """Files below csrc, relative to the checkout."""
+    return [str(p.relative_to(ROOT)) for p in sorted((ROOT / "csrc").rglob(pattern))]
+
+
 def extension() -> CppExtension:
-    sources = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "csrc").rglob("*.cpp"))]
-    kernels = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "csrc").rglob("*.cu"))]
+    seam = sources("torch/cuda_*.cpp")
+    plain = [name for name in sources("*.cpp") if name not in seam]
     cxx = ["-std=c++20", "-O3", "-fopenmp", "-ffp-contract=off", "-fvisibility=hidden", "-Wall"]
-    refusal = cuda_refusal() if kernels else "there are no CUDA sources yet"
+    refusal = cuda_refusal()
     if refusal:
         print(f"sparsetrain: building for the CPU only: {refusal}")
-        return CppExtension("sparsetrain._C", sources, extra_compile_args={"cxx": cxx})
-    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0")  # unset and no GPU is an error in torch
-    nvcc = ["-std=c++20", "-O3", "--fmad=false", "-lineinfo"]
+        return CppExtension("sparsetrain._C", plain, extra_compile_args={"cxx": cxx})
+    # Unset and no GPU is an error in torch.
+    archs = os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0")
+    print(f"sparsetrain: building for the CPU and for CUDA ({archs})")
+    # A register that is spilled is a mistake here, and so is an array that is no register.
+    ptxas = "-Xptxas=-warn-spills,-warn-lmem-usage,-Werror"
+    nvcc = ["-std=c++20", "-O3", "--fmad=false", "-lineinfo", ptxas]
     return CUDAExtension(
         "sparsetrain._C",
-        sources + kernels,
-        libraries=["cusparse"],
+        plain + seam + sources("*.cu"),
         extra_compile_args={"cxx": cxx, "nvcc": nvcc},
     )
 

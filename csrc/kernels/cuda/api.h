@@ -1,0 +1,36 @@
+// What the CUDA backend offers: launchers. Each enqueues on `stream` and returns the error of its
+// launches; none allocates, synchronises or looks at device memory from the host, so that all of
+// them can be captured into a graph. Pointers are device pointers, to elements in memory order.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "../pruner.h"
+
+namespace sparsetrain::cuda {
+
+// Bytes of scratch, aligned to 16, that prune and prune_step need.
+int64_t prune_scratch_bytes(int64_t elements);
+
+// Prunes grad[elements] into out[elements], which do not overlap, by *threshold and rng = (seed,
+// offset), bit for bit as the CPU; stats[3]: sum |g|, nonzeros before and after.
+template <class T>
+cudaError_t prune(const T* grad, T* out, int64_t elements, const double* threshold,
+                  const int64_t* rng, void* scratch, double* stats, cudaStream_t stream);
+
+// The same with the threshold that state[kFifo + call.history] predicts, and updates state. A call
+// that admit() refuses ends in a device assertion, as torch's own index errors do.
+template <class T>
+cudaError_t prune_step(const T* grad, T* out, const PruneCall& call, double* state, void* scratch,
+                       cudaStream_t stream);
+
+// Bytes of scratch, aligned to 8, that observe needs.
+int64_t observe_scratch_bytes(int64_t elements);
+
+// Counts the nonzeros of data[elements] into state[kObserverSlots] on every `every`-th call; the
+// other calls read nothing but the state.
+template <class T>
+cudaError_t observe(const T* data, int64_t elements, int64_t every, double* state, void* scratch,
+                    cudaStream_t stream);
+
+}  // namespace sparsetrain::cuda
