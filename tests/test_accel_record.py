@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from sparsetrain import accel
+from sparsetrain.accel import recording
+from sparsetrain.accel.observing import observe_on_device
 
 
 class Half(torch.autograd.Function):
@@ -191,6 +193,29 @@ def test_traces_and_maps_are_the_zeros_of_the_tensors():
             (two,) = rec.workload(batch=2).layers
             assert two.N == 2
             assert two.x_density == pytest.approx(float(nonzero[:2].mean()))
+
+
+def test_another_device_counts_what_the_cpu_counts(monkeypatch):
+    """A GPU's way, taken on the CPU: the same work and cycles, from counts and from bits."""
+
+    def costs():
+        torch.manual_seed(0)
+        model, x = Net(), torch.relu(torch.randn(5, 3, 6, 8))
+        x[0, 0, 0, :2] = torch.tensor([-0.0, float("nan")])
+        with accel.record(model, images=3) as rec:
+            model(x).nan_to_num().square().sum().backward()
+        reports = accel.estimate(rec.workload()), accel.simulate(rec.workload(batch=3))
+        return [
+            (p.macs, p.cycles)
+            for report in reports
+            for layer in report.layers
+            for p in (layer.forward, layer.grad_input, layer.grad_weight)
+        ]
+
+    here = costs()
+    assert sum(macs > 0 for macs, _ in here) == 2 * 5
+    monkeypatch.setattr(recording, "observe_tensor", observe_on_device)
+    assert costs() == here
 
 
 def test_model_counts_what_the_simulator_counts_on_a_recorded_step():

@@ -1,5 +1,6 @@
 """What is kept of one operand of a convolution: counts and bits, never the tensor."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from sparsetrain.accel.core import Bitmap, ConvShape, Maps, Trace, observe, window_variance
 
@@ -33,26 +35,44 @@ def _words(tensor: Tensor) -> NDArray[Any]:
     return view
 
 
-def observe_tensor(tensor: Tensor, images: int) -> Observed:
+def observe_tensor(tensor: Tensor, images: int) -> Callable[[], Observed]:
     """Counts of the whole batch and the bits of the first `images` (at least one) images.
 
-    A CPU tensor is read once where it lies, whatever its strides and dtype; on other devices the
-    counting happens there and one bit an element of `images` images comes over.
+    A CPU tensor is read once where it lies, whatever its strides and dtype. On other devices the
+    counting is only begun here, nothing waits for it, and one bit an element of `images` images is
+    kept; what is returned waits, and copies to the CPU.
     """
     tensor = tensor.detach()
     images = min(max(images, 1), tensor.shape[0])
-    if tensor.device.type == "cpu":
-        words = _words(tensor)
-        is_float = tensor.is_floating_point()
-        return Observed(*observe(words, is_float), Bitmap(words, is_float, images))
+    if tensor.device.type != "cpu":
+        return observe_on_device(tensor, images)
+    words = _words(tensor)
+    is_float = tensor.is_floating_point()
+    seen = Observed(*observe(words, is_float), Bitmap(words, is_float, images))
+    return lambda: seen
+
+
+def observe_on_device(tensor: Tensor, images: int) -> Callable[[], Observed]:
+    """The same by operators of PyTorch, on the device of `tensor`, without waiting for it."""
     nonzero = tensor != 0
-    rows = nonzero.sum(3).double()
-    return Observed(
-        nonzero.sum(1, dtype=torch.int32).cpu().numpy().ravel(),
-        nonzero.sum((0, 2, 3)).cpu().numpy(),
-        float(rows.var(1, unbiased=False).mean()),
-        Bitmap(_words(nonzero[:images].cpu())),
-    )
+    pixels, channels = nonzero.sum(1, dtype=torch.int32), nonzero.sum((0, 2, 3))
+    row_var = nonzero.sum(3).double().var(1, unbiased=False).mean()
+    kept = nonzero[:images]
+    bits = F.pad(kept.flatten(), (0, -kept.numel() % 8)).view(-1, 8)
+    place = 1 << torch.arange(8, dtype=torch.uint8, device=tensor.device)
+    packed = (bits * place).sum(1, dtype=torch.uint8)
+    shape = kept.shape  # all that finish() needs of the tensors before packing
+
+    def finish() -> Observed:
+        unpacked = np.unpackbits(packed.cpu().numpy(), count=shape.numel(), bitorder="little")
+        return Observed(
+            pixels.cpu().numpy().ravel(),
+            channels.cpu().numpy(),
+            float(row_var),
+            Bitmap(unpacked.reshape(shape)),
+        )
+
+    return finish
 
 
 def maps_of(x: Observed, dy: Observed, images: int, shape: ConvShape) -> Maps:

@@ -40,8 +40,8 @@ class _Call:
     weight_shape: tuple[int, ...]
     geometry: dict[str, Any]  # stride, padding, dilation: pairs
     groups: int
-    x: Observed | None  # None on the meta device
-    dy: Observed | None = None
+    x: Callable[[], Observed] | None  # None on the meta device
+    dy: Callable[[], Observed] | None = None
     output_mask: tuple[bool, bool] | None = None  # (grad_input, grad_weight); None: no backward
 
 
@@ -110,7 +110,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _weight(self, weight: Tensor) -> int:
         return self._renamed.get(_identity(weight), _identity(weight))
 
-    def _observe(self, tensor: Tensor) -> Observed | None:
+    def _observe(self, tensor: Tensor) -> Callable[[], Observed] | None:
         return None if tensor.is_meta else observe_tensor(tensor, self._images)
 
     def _forward(self, a: dict[str, Any]) -> None:
@@ -225,12 +225,13 @@ def _layer(call: _Call, name: str, batch: int | None) -> Layer:
         name, n, c, h, w, k, r, s, **call.geometry, groups=call.groups,
         needs_grad_input=mask[0], needs_grad_weight=mask[1],
     )  # fmt: skip
-    x, dy = call.x, call.dy
-    if x is None:
+    if call.x is None:
         return layer
-    if dy is None:
+    x = call.x()
+    if call.dy is None:
         density = x.nonzeros / layer.x_elements
         return replace(layer, x_density=density, mask_density=density)
+    dy = call.dy()
     trace = trace_of(x, dy)
     if batch == x.bits.images and batch != n:
         layer = replace(layer, N=batch, maps=trace.maps(layer.shape))
