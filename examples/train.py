@@ -4,7 +4,6 @@ Ctrl-C stops after the step in progress and leaves a checkpoint; `--resume FILE`
 if nothing had happened. `torchrun --nproc-per-node 2 examples/train.py` trains on two processes.
 """
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
