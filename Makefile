@@ -35,6 +35,8 @@ $(VENV)/.test-installed: $(VENV)/.installed
 
 demo: build
 	$(BIN)/python examples/train.py
+	@echo "A page with these results: $(BIN)/python examples/train.py --report report.html" \
+		"(after pip install plotly jinja2 scipy)"
 
 test: build $(VENV)/.test-installed
 	$(BIN)/python -m pytest -n 2

@@ -26,7 +26,7 @@ from tables import (
     place_table,
 )
 
-from sparsetrain import checkpoint, datasets, networks
+from sparsetrain import checkpoint, datasets, networks, report
 from sparsetrain.files import check_writable, write_json
 from sparsetrain.interrupt import Interrupt
 from sparsetrain.ops import BACKENDS
@@ -66,6 +66,7 @@ def refusals(*kinds: type[Exception]) -> Iterator[None]:
 @click.option("--json", "json_path", type=FILE, help="Write the results here after each epoch.")
 @click.option("--checkpoint", "save_path", type=FILE, help="Checkpoint, written after each epoch.  "
               "[default: that of --resume, or runs/MODEL-DATASET-RULE-seedN.pt]")  # fmt: skip
+@click.option("--report", "report_path", type=FILE, help="Write a page with the results here.")
 @click.option("--resume", type=FILE, help="Go on from this checkpoint, with its settings.")
 @click.pass_context
 def train(
@@ -73,6 +74,7 @@ def train(
     data_dir: Path | None,
     json_path: Path | None,
     save_path: Path | None,
+    report_path: Path | None,
     resume: Path | None,
     **options: Any,
 ) -> int:
@@ -85,8 +87,10 @@ def train(
         content = checkpoint.load(resume) if resume else None
         settings = choose_settings(context, options, content)
         save_path = save_path or resume or default_path(settings)
-        for path in filter(None, (save_path, json_path)):
+        for path in filter(None, (save_path, json_path, report_path)):
             check_writable(path)
+        if report_path:
+            report.check_installed()
         if json_path and json_path.resolve() == save_path.resolve():
             raise ValueError(
                 f"expected --json to be another file than the checkpoint, got {json_path}"
@@ -107,7 +111,11 @@ def train(
             f"{save_path} will be overwritten after the first epoch; --resume would go on from it",
             soft_wrap=True,
         )
-    return follow(trainer, console, save_path, json_path)
+    code = follow(trainer, console, save_path, json_path)
+    if report_path and trainer.records:
+        report.write([trainer.results()], report_path)
+        console.print(f"Report: {report_path}", soft_wrap=True)
+    return code
 
 
 def choose_settings(

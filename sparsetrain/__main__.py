@@ -8,6 +8,7 @@ from sparsetrain.commands.disasm import disasm
 from sparsetrain.commands.doctor import doctor
 from sparsetrain.commands.estimate import estimate
 from sparsetrain.commands.explore import explore
+from sparsetrain.commands.report import report
 from sparsetrain.commands.sweep import sweep
 from sparsetrain.commands.tune import tune
 
@@ -33,6 +34,7 @@ main.add_command(doctor)
 main.add_command(estimate)
 main.add_command(disasm)
 main.add_command(explore)
+main.add_command(report)
 main.add_command(sweep)
 main.add_command(tune)
 

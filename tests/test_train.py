@@ -223,6 +223,14 @@ def test_a_second_interrupt_stops_at_once(tmp_path, folder, train, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_run_writes_its_report(tmp_path, folder, train):
+    page = tmp_path / "report.html"
+    options = ["--epochs", 1, "--batch-size", 96, "--checkpoint", tmp_path / "run.pt"]
+    code, out, _ = train(*options, "--data-dir", folder, "--report", page)
+    assert code == 0 and "Report: " in out
+    assert "block3_1.conv2" in page.read_text()
+
+
 def test_finished_run_resumes_to_its_own_results(tmp_path, folder, train):
     saved, results = tmp_path / "run.pt", tmp_path / "run.json"
     common = ["--data-dir", folder, "--json", results]
@@ -277,6 +285,7 @@ def assert_refused(result: tuple[int, str, str], expected: str) -> None:
         (["--json", "/nowhere/run.json"], "got no folder /nowhere"),
         (["--checkpoint", "/"], "expected / to be a file that can be written, got a folder"),
         (["--json", "/proc/run.json"], "expected /proc/run.json to be a file"),
+        (["--report", "/nowhere/report.html"], "got no folder /nowhere"),
         (["--nonsense"], "No such option"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else None,

@@ -1,0 +1,286 @@
+"""The report's figures of costs: time on the CPU, cycles and energy on the chip, a roofline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from statistics import fmean
+from typing import Any
+
+from sparsetrain.costs import costs
+from sparsetrain.report.figures import COLOURS, Figure, Trace, number
+from sparsetrain.report.summary import Point
+from sparsetrain.telemetry import PRICE_TABLE
+
+PASSES = {"forward": "y", "grad_input": "dx", "grad_weight": "dw"}
+PARTS = {
+    "dense": "dense convolutions",
+    "sparse": "sparse convolutions",
+    "prune": "pruning",
+    "normalise": "batch normalisation",
+    "other": "all else",
+}
+
+
+def time_parts(points: Sequence[Point]) -> Figure | None:
+    """Where the time of a step goes; None where no run was profiled."""
+    measured = {
+        p.label: [r["parts"] for r in p.results if r["parts"]]
+        for p in points
+        if any(r["parts"] for r in p.results)
+    }
+    if not measured:
+        return None
+    means = {
+        label: {part: fmean(one[part] for one in found) for part in PARTS}
+        for label, found in measured.items()
+    }
+    traces: list[Trace] = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": title,
+            "x": [mean[part] for mean in means.values()],
+            "y": list(means),
+            "marker": {"color": colour},
+            "hovertemplate": "%{y}<br>%{x:.2f} ms<extra>" + title + "</extra>",
+        }
+        for (part, title), colour in zip(PARTS.items(), COLOURS, strict=False)
+    ]
+    rows: list[Sequence[Any]] = [
+        (label, *(f"{mean[part]:.2f}" for part in PARTS), f"{sum(mean.values()):.2f}")
+        for label, mean in means.items()
+    ]
+    return Figure(
+        "time",
+        "Where the time of a step goes",
+        "Forward and backward of the last training step on this machine's CPU, by torch's "
+        "profiler; mean over seeds. The compression of operands is part of the sparse "
+        "convolutions, since it happens inside them. Wall clock time: what else ran on the "
+        "machine is in it.",
+        traces,
+        {
+            "barmode": "stack",
+            "xaxis": {"title": {"text": "ms"}},
+            "yaxis": {"autorange": "reversed", "automargin": True},
+        },
+        ("run", *PARTS.values(), "sum, ms"),
+        rows,
+        height=150 + 34 * len(means),
+    )
+
+
+def _passes(point: Point) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The pass records of a point's runs, by layer and pass."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result in point.results:
+        for one in result["passes"]:
+            found.setdefault((one["name"], one["pass"]), []).append(one)
+    return found
+
+
+def chip(points: Sequence[Point], dense: str, sparse: str, key: str, unit: str) -> Figure:
+    """What each layer and pass costs on the chip and on its dense twin: cycles, or energy.
+
+    `dense` and `sparse` name the fields of a pass record; energies are under PRICE_TABLE.
+    """
+
+    def mean(found: list[dict[str, Any]], field: str) -> float:
+        values = (one[field] for one in found)
+        return fmean((v[PRICE_TABLE] if isinstance(v, dict) else v) / 1e6 for v in values)
+
+    traces: list[Trace] = []
+    rows: list[Sequence[Any]] = []
+    groups: list[str | None] = []
+    row_groups: list[str | None] = []
+    most = 1
+    for point in points:
+        cells = _passes(point)
+        layers = list(dict.fromkeys(name for name, _ in cells))
+        most = max(most, len(layers))
+        for machine, field in (("dense twin", dense), ("chip", sparse)):
+            for colour, (name, short) in zip(COLOURS, PASSES.items(), strict=False):
+                shown = [layer for layer in layers if (layer, name) in cells]
+                traces.append(
+                    {
+                        "type": "bar",
+                        "orientation": "h",
+                        "name": short,
+                        "showlegend": machine == "chip",
+                        "legendgroup": short,
+                        "offsetgroup": machine,
+                        "x": [mean(cells[layer, name], field) for layer in shown],
+                        "y": shown,
+                        "marker": {"color": colour, "opacity": 1 if machine == "chip" else 0.35},
+                        "hovertemplate": f"%{{y}}, {short}: %{{x:.3g}} {unit}<extra>{machine}"
+                        "</extra>",
+                    }
+                )
+                groups.append(point.label)
+        for (layer, name), found in cells.items():
+            costs = mean(found, sparse), mean(found, dense)
+            rows.append(
+                (point.label, layer, PASSES[name], *(f"{c:.4g}" for c in costs),
+                 f"{costs[1] / costs[0]:.2f}")
+            )  # fmt: skip
+            row_groups.append(point.label)
+    what = "Cycles" if key == "cycles" else "Energy"
+    return Figure(
+        key,
+        f"{what} of each layer on the chip",
+        f"{what} of one training step on the SparseTrain chip (solid) and on its dense twin "
+        "(pale), fed with the live tensors of the last step, by the closed form of "
+        "sparsetrain.accel; mean over seeds."
+        + ("" if key == "cycles" else f" DRAM included, under {PRICE_TABLE}."),
+        traces,
+        {
+            "barmode": "stack",
+            "xaxis": {"title": {"text": unit}},
+            "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
+        },
+        ("run", "layer", "pass", f"chip, {unit}", f"dense twin, {unit}", "gain"),
+        rows,
+        groups,
+        row_groups,
+        layers="y",
+        height=170 + 30 * most,
+    )
+
+
+def energy_band(points: Sequence[Point]) -> Figure | None:
+    """The energy gain of a whole step under every price table."""
+    priced = [p for p in points if p.energy_gains]
+    if not priced:
+        return None
+    traces: list[Trace] = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": table,
+            "x": [p.energy_gains[table].mean for p in priced],
+            "y": [p.label for p in priced],
+            "marker": {"color": colour, "size": 12 if table == PRICE_TABLE else 8,
+                       "symbol": "diamond" if table == PRICE_TABLE else "circle"},
+            "hovertemplate": "%{y}<br>%{x:.2f}x<extra>" + table + "</extra>",
+        }
+        for table, colour in zip(priced[0].energy_gains, COLOURS, strict=False)
+    ]  # fmt: skip
+    ends = [[e.mean for e in p.energy_gains.values()] for p in priced]
+    traces.insert(
+        0,
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": "band",
+            "base": [min(each) for each in ends],
+            "x": [max(each) - min(each) for each in ends],
+            "y": [p.label for p in priced],
+            "marker": {"color": COLOURS[-1], "opacity": 0.25},
+            "hoverinfo": "skip",
+            "width": 0.3,
+        },
+    )
+    rows: list[Sequence[Any]] = [
+        (p.model, p.rule, number(p.chip_speedup), *(number(e) for e in p.energy_gains.values()))
+        for p in priced
+    ]
+    return Figure(
+        "band",
+        "Energy gain under every price table",
+        "Energy of a step on the dense twin over that on the chip, DRAM included. Prices of memory "
+        "and arithmetic differ between sources by more than any of these gains: the band is what "
+        f"reasonable tables span; the diamond is {PRICE_TABLE}.",
+        traces,
+        {
+            "xaxis": {"title": {"text": "energy gain"}},
+            "yaxis": {"autorange": "reversed", "automargin": True},
+        },
+        ("model", "rule", "speedup", *priced[0].energy_gains),
+        rows,
+        height=170 + 34 * len(priced),
+    )
+
+
+def roofline(points: Sequence[Point]) -> Figure | None:
+    """Speed against intensity of every pass that ran sparse, and of the dense ones."""
+    table = costs()["float32"]
+    peak = max(1 / of_pass["dense_mac_ns"] for of_pass in table.values())  # GMAC/s
+    bandwidth = 8 / table["forward"]["copy_ns"]  # GB/s: 4 bytes read, 4 written
+    traces: list[Trace] = []
+    rows: list[Sequence[Any]] = []
+    groups: list[str | None] = []
+    row_groups: list[str | None] = []
+    for point in points:
+        shapes = {layer["name"]: layer for layer in point.results[0]["layers"]}
+        by_backend: dict[str, list[tuple[str, float, float]]] = {}
+        for (layer, name), found in _passes(point).items():
+            x, y = (prod(shapes[layer][f"{end}_shape"]) for end in ("input", "output"))
+            for_backend = found[0]["backend"]
+            one = _speed(found[0], shapes[layer])
+            intensity = one[0] / (4 * (x + y))
+            by_backend.setdefault(for_backend, []).append(
+                (f"{layer}, {PASSES[name]}", intensity, one[0] / one[1] / 1e6)
+            )
+        for colour, (backend, marks) in zip(COLOURS, sorted(by_backend.items()), strict=False):
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers",
+                    "name": backend,
+                    "x": [mark[1] for mark in marks],
+                    "y": [mark[2] for mark in marks],
+                    "text": [mark[0] for mark in marks],
+                    "marker": {"color": colour, "size": 8},
+                    "hovertemplate": "%{text}<br>%{x:.1f} MAC/byte, %{y:.1f} GMAC/s<extra>"
+                    + backend + "</extra>",
+                }
+            )  # fmt: skip
+            groups.append(point.label)
+            for mark in marks:
+                rows.append((point.label, mark[0], backend, f"{mark[1]:.2f}", f"{mark[2]:.2f}"))
+                row_groups.append(point.label)
+    if not traces:
+        return None
+    ends = [0.1, peak / bandwidth, 1000.0]
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "roof",
+            "x": ends,
+            "y": [min(peak, bandwidth * end) for end in ends],
+            "line": {"color": COLOURS[-1]},
+            "hoverinfo": "skip",
+        }
+    )
+    groups.append(None)
+    return Figure(
+        "roofline",
+        "Roofline of the convolutions",
+        "Multiply-adds with nonzeros per second, by the costs that auto predicts with, against "
+        "multiply-adds per byte of x and y. The roofs come from the same table: the speed of "
+        f"torch's dense multiply-adds ({peak:.0f} GMAC/s on one thread) and of a copy "
+        f"({bandwidth:.0f} GB/s). docs/kernels.md says what bounds the kernels, from "
+        "measurements.",
+        traces,
+        {
+            "xaxis": {"title": {"text": "MAC / byte"}, "type": "log"},
+            "yaxis": {"title": {"text": "GMAC/s"}, "type": "log"},
+        },
+        ("run", "layer and pass", "backend", "MAC / byte", "GMAC/s"),
+        rows,
+        groups,
+        row_groups,
+    )
+
+
+def _speed(one: dict[str, Any], layer: dict[str, Any]) -> tuple[float, float]:
+    """Multiply-adds that a pass does on the CPU, and the milliseconds predicted for them."""
+    if one["backend"] == "dense":
+        return one["dense_macs"], one["dense_ms"]
+    kept = {
+        "forward": layer["input_density"],
+        "grad_input": layer["grad_density"],
+        "grad_weight": min(layer["input_density"], layer["grad_density"]),
+    }[one["pass"]]
+    return one["dense_macs"] * kept, one["sparse_ms"]

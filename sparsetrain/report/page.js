@@ -1,0 +1,65 @@
+// Draws the charts, and again when a choice or a filter changes.
+"use strict";
+
+const charts = JSON.parse(document.getElementById("charts").textContent);
+
+const common = {
+  paper_bgcolor: "rgba(0,0,0,0)",
+  plot_bgcolor: "rgba(0,0,0,0)",
+  font: { family: "inherit", size: 12 },
+  margin: { l: 50, r: 12, t: 12, b: 44 },
+  legend: { orientation: "h", traceorder: "normal", y: 1.02, yanchor: "bottom", x: 0 },
+  showlegend: true,
+};
+
+function choice(key, kind) {
+  const control = document.querySelector(`${kind}[data-for="${key}"]`);
+  return control ? control.value : "";
+}
+
+// The trace without the layers whose names lack `part`.
+function filtered(trace, part) {
+  if (!part) return trace;
+  const kept = trace.y.map((name, i) => (name.includes(part) ? i : -1)).filter((i) => i >= 0);
+  const pick = (values) => kept.map((i) => values[i]);
+  const result = { ...trace, y: pick(trace.y) };
+  if (trace.z) result.z = pick(trace.z);
+  else result.x = pick(trace.x);
+  return result;
+}
+
+function draw(key) {
+  const chart = charts[key];
+  const group = choice(key, "select");
+  let data = chart.data.filter((_, i) => {
+    const belongs = chart.groups[i];
+    return !chart.groups.length || belongs === null || belongs === group;
+  });
+  let height = chart.layout.height;
+  if (chart.layers) {
+    const part = choice(key, "input");
+    const before = new Set(data.flatMap((trace) => trace.y)).size;
+    data = data.map((trace) => filtered(trace, part));
+    const after = new Set(data.flatMap((trace) => trace.y)).size;
+    if (before) height = Math.max(200, (height * (3 + after)) / (3 + before));
+  }
+  const axis = (own) => ({ automargin: true, ...own });
+  const layout = {
+    ...common,
+    ...chart.layout,
+    height,
+    xaxis: axis(chart.layout.xaxis),
+    yaxis: axis(chart.layout.yaxis),
+  };
+  if (data.some((trace) => trace.type === "heatmap")) layout.showlegend = false;
+  const options = { responsive: true, displayModeBar: false };
+  Plotly.react(`chart-${key}`, structuredClone(data), layout, options);
+  for (const row of document.querySelectorAll(`#${key} tr[data-group]`)) {
+    row.hidden = row.dataset.group !== group;
+  }
+}
+
+for (const control of document.querySelectorAll("[data-for]")) {
+  control.addEventListener("input", () => draw(control.dataset.for));
+}
+for (const key of Object.keys(charts)) draw(key);

@@ -1,0 +1,168 @@
+"""What runs of several seeds say together: means, standard errors, paired differences."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Result = Mapping[str, Any]
+CONFIDENCE = 0.95
+_SETUP = ("epochs", "batch_size", "learning_rate", "dataset", "backend", "threads", "data")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its standard error, None of a single value, and how many values there were."""
+
+    mean: float
+    error: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences, and the interval that holds the true one with CONFIDENCE.
+
+    `low` and `high` are None for a single pair: one difference says nothing of its spread.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """All seeds of one model under one rule.
+
+    Accuracies are those of the last epoch, and of the runs that reached it; `failed` counts the
+    others. `difference` is to the dense runs of the same seeds, as are `cpu_speedup`s: processor
+    time of a dense step over that of a pruned one. Gains are over the dense twin of the chip, by
+    price table. `epochs` are the runs' own lists of records.
+    """
+
+    model: str
+    rule: str
+    failed: int
+    accuracy: Estimate | None
+    difference: Difference | None
+    input_density: Estimate | None
+    grad_density_before: Estimate | None
+    grad_density: Estimate | None
+    cpu_speedup: Estimate | None
+    chip_speedup: Estimate | None
+    energy_gains: Mapping[str, Estimate]
+    results: tuple[Result, ...]
+
+    @property
+    def label(self) -> str:
+        """Model and rule."""
+        return f"{self.model}, {self.rule}"
+
+
+def estimate(values: Iterable[float]) -> Estimate | None:
+    """Mean and standard error; None of nothing."""
+    values = list(values)
+    if not values:
+        return None
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Estimate(statistics.fmean(values), error, len(values))
+
+
+def difference(values: Mapping[int, float], base: Mapping[int, float]) -> Difference | None:
+    """`values` less `base`, seed by seed, over the seeds of both; Student's interval."""
+    from scipy.stats import t as student  # type: ignore[import-untyped]
+
+    found = estimate(values[seed] - base[seed] for seed in sorted(values.keys() & base.keys()))
+    if found is None or found.error is None:
+        return Difference(found.mean, None, None, 1) if found else None
+    reach = float(student.ppf((1 + CONFIDENCE) / 2, found.count - 1)) * found.error
+    return Difference(found.mean, found.mean - reach, found.mean + reach, found.count)
+
+
+def rule(config: Result) -> str:
+    """The pruning rule of a run's `config`, in two words at most."""
+    if config["dense"]:
+        return "dense"
+    name = "rate" if config["rate"] is not None else "density"
+    return f"{name} {config[name]:g}"
+
+
+def points(results: Sequence[Result]) -> list[Point]:
+    """One point for each model and rule, models in order of appearance, dense first."""
+    names = _names(results)
+    grouped: dict[tuple[str, str], list[Result]] = {}
+    for name, result in zip(names, results, strict=True):
+        grouped.setdefault((name, rule(result["config"])), []).append(result)
+    models = list(dict.fromkeys(names))
+    order = sorted(grouped, key=lambda key: (models.index(key[0]), *_strength(key[1])))
+    return [_point(*key, grouped[key], grouped.get((key[0], "dense"), [])) for key in order]
+
+
+def _strength(name: str) -> tuple[int, float]:
+    """dense, then rates upwards, then densities downwards."""
+    if name == "dense":
+        return (0, 0.0)
+    kind, value = name.split()
+    return (1, float(value)) if kind == "rate" else (2, -float(value))
+
+
+def _names(results: Sequence[Result]) -> list[str]:
+    """Each result's model, with what else tells runs of that model apart."""
+    setups: dict[str, list[Result]] = {}
+    for result in results:
+        setups.setdefault(result["config"]["model"], []).append(result["config"])
+    names = []
+    for result in results:
+        config = result["config"]
+        several = [
+            field
+            for field in _SETUP
+            if len({str(other[field]) for other in setups[config["model"]]}) > 1
+        ]
+        details = (f"{field.replace('_', ' ')} {config[field]}" for field in several)
+        names.append(", ".join([config["model"], *details]))
+    return names
+
+
+def _by_seed(results: Iterable[Result], field: str) -> dict[int, float]:
+    return {r["config"]["seed"]: r["epochs"][-1][field] for r in results if r["epochs"]}
+
+
+def _point(model: str, rule: str, results: list[Result], dense: list[Result]) -> Point:
+    whole = [r for r in results if len(r["epochs"]) == r["config"]["epochs"]]
+    last = [r["epochs"][-1] for r in whole]
+    accuracy = _by_seed(whole, "test_accuracy")
+    base = (
+        [r for r in dense if len(r["epochs"]) == r["config"]["epochs"]] if rule != "dense" else []
+    )
+    times, base_times = (_by_seed(each, "step_cpu_seconds") for each in (whole, base))
+    return Point(
+        model,
+        rule,
+        len(results) - len(whole),
+        estimate(accuracy.values()),
+        difference(accuracy, _by_seed(base, "test_accuracy")),
+        estimate(epoch["input_density"] for epoch in last),
+        estimate(epoch["grad_density_before"] for epoch in last),
+        estimate(epoch["grad_density"] for epoch in last),
+        estimate(base_times[seed] / times[seed] for seed in times.keys() & base_times.keys()),
+        estimate(epoch["dense_cycles"] / epoch["cycles"] for epoch in last),
+        _energy_gains(whole),
+        tuple(results),
+    )
+
+
+def _energy_gains(results: list[Result]) -> dict[str, Estimate]:
+    gains: dict[str, list[float]] = {}
+    for result in results:
+        for table in result["passes"][0]["energy"] if result["passes"] else ():
+            dense, chip = (
+                sum(one[field][table] for one in result["passes"])
+                for field in ("dense_energy", "energy")
+            )
+            gains.setdefault(table, []).append(dense / chip)
+    found = {table: estimate(values) for table, values in gains.items()}
+    return {table: each for table, each in found.items() if each is not None}

@@ -1,0 +1,184 @@
+"""The report: statistics by hand, the page in a real browser, and every refusal."""
+
+import json
+import re
+from dataclasses import replace
+
+import browser
+import pytest
+import small_data
+from click.testing import CliRunner
+
+from sparsetrain import datasets, report, sweep
+from sparsetrain.__main__ import main
+from sparsetrain.report import summary
+from sparsetrain.training import Settings
+
+TINY = Settings(dense=True, epochs=1, batch_size=48, learning_rate=0.02)
+FIGURES = ["frontier", "differences", "curves", "densities", "time"]
+FIGURES += ["cycles", "energy", "band", "roofline"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["report", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A sweep of two networks, two rules and two seeds, and a run that diverged."""
+    data = datasets.load(data_dir=small_data.write(tmp_path_factory.mktemp("data")))
+    place = sweep.Folder(tmp_path_factory.mktemp("sweep"))
+    rules = [dict(dense=True), dict(dense=False, rate=0.9)]
+    runs = [
+        replace(TINY, model=model, seed=seed, **rule)
+        for seed in (0, 1)
+        for model in ("resnet8", "plain")
+        for rule in rules
+    ]
+    runs.append(replace(TINY, model="plain", dense=False, density=0.05))
+    for _ in sweep.work(place, runs, data):
+        pass
+    lines = place.results.read_text().splitlines()
+    failed = json.loads(lines.pop()) | {"failure": "expected <b>finite</b>, got nan", "epochs": []}
+    failed |= {"layers": [], "passes": [], "history": [], "parts": {}}
+    place.results.write_text("\n".join([*lines, json.dumps(failed)]) + "\n")
+    return place.path
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    path = folder / "report.html"
+    result = run(folder, "-o", path)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+# Statistics, against numbers worked out by hand
+
+
+def test_mean_and_standard_error():
+    """1, 2, 3, 6: squared deviations 4, 1, 0, 9 sum to 14; sqrt(14 / 3 / 4) = 1.0801."""
+    found = summary.estimate([1, 2, 3, 6])
+    assert (found.mean, found.count) == (3, 4)
+    assert found.error == pytest.approx(1.0801, abs=1e-4)
+    assert summary.estimate([5]) == summary.Estimate(5, None, 1)
+    assert summary.estimate([]) is None
+
+
+def test_paired_differences_use_students_table():
+    """Differences 1, 2, 3: mean 2, error 1/sqrt(3), and a table gives t = 4.3027 for two degrees
+    of freedom and 95 %: 2 -+ 2.4841. Seed 9 has no partner. Pairing removes what seeds share."""
+    base = {0: 10.0, 1: 50.0, 2: 90.0}
+    found = summary.difference({0: 11.0, 1: 52.0, 2: 93.0, 9: 1.0}, base)
+    assert (found.mean, found.count) == (2, 3)
+    assert (found.low, found.high) == pytest.approx((-0.4841, 4.4841), abs=1e-4)
+    assert summary.difference({0: 11.0}, base) == summary.Difference(1.0, None, None, 1)
+    assert summary.difference({9: 1.0}, base) is None
+
+
+def result(seed, accuracy, rate=None, **config):
+    epoch = dict(epoch=1, train_loss=1.0, test_accuracy=accuracy, input_density=0.5)
+    epoch |= dict(grad_density_before=1.0, grad_density=0.2, step_cpu_seconds=accuracy)
+    epoch |= dict(cycles=10, dense_cycles=30)
+    settings = dict(model="plain", dense=rate is None, rate=rate, density=None, seed=seed, epochs=1)
+    settings |= dict(batch_size=8, learning_rate=0.1, dataset="d", backend="auto", threads=1)
+    return {"config": {**settings, "data": "0", **config}, "epochs": [epoch], "passes": []}
+
+
+def test_points_pair_the_seeds_of_one_setting():
+    results = [result(0, 0.5), result(1, 0.8), result(0, 0.4, 0.9), result(1, 0.8, 0.9)]
+    dense, pruned = summary.points(results)
+    assert (dense.rule, pruned.rule, dense.difference) == ("dense", "rate 0.9", None)
+    assert pruned.difference.mean == pytest.approx(-0.05)
+    assert pruned.cpu_speedup.mean == pytest.approx((0.5 / 0.4 + 1) / 2)
+    assert pruned.chip_speedup.mean == 3
+    other = summary.points([*results, result(0, 0.9, 0.9, batch_size=16)])
+    assert [p.model for p in other] == ["plain, batch size 8"] * 2 + ["plain, batch size 16"]
+    assert other[2].difference is None
+
+
+def test_a_run_that_failed_counts_but_has_no_accuracy():
+    failed = result(1, 0.0, 0.9, epochs=2)
+    (point,) = summary.points([result(0, 0.5, 0.9, epochs=1), {**failed, "config": {
+        **failed["config"], "epochs": 1}, "epochs": []}])  # fmt: skip
+    assert (point.failed, point.accuracy.count, point.accuracy.mean) == (1, 1, 0.5)
+
+
+# The page in a browser
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1400, False)])
+def test_page_in_a_browser(page, width, dark):
+    found = browser.look(page, width, dark)
+    assert found["problems"] == [] and found["console"] == []
+    assert found["width"] == width and found["scroll"] <= width
+    assert [chart["key"] for chart in found["charts"]] == [f"chart-{key}" for key in FIGURES]
+    for chart in found["charts"]:
+        assert chart["marks"] > 0 and chart["beyond"] <= 0, chart
+    brightness = [sum(map(int, re.findall(r"\d+", found[each])[:3])) for each in ("ink", "paper")]
+    assert (brightness[0] > brightness[1]) == dark
+
+
+def test_page_needs_no_network_and_shows_text_as_text(page):
+    text = page.read_text()
+    outside = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.search(r"(src|href)=.(?!data:|#)", outside)
+    assert "expected &lt;b&gt;finite&lt;/b&gt;, got nan" in outside
+    for what in ("command", "machine", "sparsetrain", "torch", "Python", "data", "setting"):
+        assert f"<dt>{what}</dt>" in outside
+    assert outside.count("<details>") == len(FIGURES)
+
+
+def test_tables_hold_the_numbers(page, folder):
+    results = sweep.read_results(folder / "results.jsonl")
+    text = page.read_text()
+    for one in results[:-1]:
+        for record in one["history"]:
+            assert f"<td>{record['name']}</td><td>1</td>" in text
+    accuracies = [
+        one["epochs"][0]["test_accuracy"] * 100
+        for one in results
+        if one["config"]["model"] == "plain" and one["config"]["rate"] == 0.9
+    ]
+    mean, error = sum(accuracies) / 2, abs(accuracies[0] - accuracies[1]) / 2
+    assert f"<td>{mean:.2f} ± {error:.2f}</td>" in text
+
+
+def test_a_single_run_makes_a_page(tmp_path, folder):
+    (tmp_path / "run.json").write_text(json.dumps(sweep.read_results(folder / "results.jsonl")[1]))
+    page = tmp_path / "one.html"
+    assert run(tmp_path / "run.json", "-o", page).exit_code == 0
+    keys = [chart["key"] for chart in browser.look(page, 390)["charts"]]
+    assert keys == [f"chart-{key}" for key in FIGURES if key != "differences"]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("none.jsonl", None, "to be a results file, got none"),
+        ("none.json", None, "to be a results file, got none"),
+        ("a.json", "{", "to be JSON, got"),
+        ("a.json", "{}", "to be the results of a run, got something else"),
+        ("a.jsonl", "", "results to be of at least one finished epoch, got none"),
+    ],
+)
+def test_what_is_no_result_is_refused(tmp_path, name, content, sentence):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    result = run(tmp_path / name, "-o", tmp_path / "r.html")
+    assert result.exit_code == 2 and sentence in result.stderr
+    assert result.stderr.count("\n") == 1 and not (tmp_path / "r.html").exists()
+
+
+def test_what_is_missing_is_named(tmp_path, folder, monkeypatch):
+    from sparsetrain.report import page as module
+
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "plotly" else name)
+    result = run(folder, "-o", tmp_path / "r.html")
+    assert result.exit_code == 2
+    assert "to be installed, got no plotly. Run pip install plotly" in result.stderr
+    with pytest.raises(ModuleNotFoundError, match="got no plotly"):
+        report.check_installed()
