@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import small_data
 from click.testing import CliRunner
+from small_data import without_times
 from test_formats import RUN, assert_documented
-from test_train import without_times
 
 from sparsetrain import datasets, sweep
 from sparsetrain.__main__ import main

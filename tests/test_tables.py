@@ -16,8 +16,8 @@ def test_one_step_on_this_cpu_on_the_chip_and_on_its_twin(monkeypatch):
 
     record = EpochRecord(
         epoch=1, train_loss=1, test_accuracy=0.5, input_density=0.5, grad_density_before=1,
-        grad_density=0.2, step_seconds=0.0625, cycles=1_600_000, dense_cycles=4_000_000,
-        energy_pj=1.25e9, dense_energy_pj=3.5e9,
+        grad_density=0.2, step_seconds=0.0625, step_cpu_seconds=0.0625, cycles=1_600_000,
+        dense_cycles=4_000_000, energy_pj=1.25e9, dense_energy_pj=3.5e9,
     )  # fmt: skip
     console = Console(width=80)
     with console.capture() as captured:

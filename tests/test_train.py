@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import small_data
 import torch
+from small_data import without_times
 
 from sparsetrain import accel, checkpoint, datasets
 from sparsetrain.training import Settings, Trainer
 
 EXAMPLE = Path(__file__).parents[1] / "examples"
-TIMES = ("seconds", "step_seconds", "cpu_seconds", "step_cpu_seconds", "parts")
 TINY = Settings(rate=0.9, epochs=2, batch_size=24, learning_rate=0.02, threads=1)  # 8 steps
 
 
@@ -57,13 +57,6 @@ def train(monkeypatch, capsys):
 def losses(settings: Settings, data: datasets.Dataset, steps: int = 4) -> list[float]:
     events = Trainer(settings, data).run()
     return [next(events).loss for _ in range(steps)]
-
-
-def without_times(content: Any) -> Any:
-    """`content` without what a clock measured."""
-    if isinstance(content, dict):
-        return {key: without_times(value) for key, value in content.items() if key not in TIMES}
-    return [without_times(value) for value in content] if isinstance(content, list) else content
 
 
 def assert_equal(one: Any, other: Any) -> None:

@@ -37,13 +37,6 @@ def folder(tmp_path_factory) -> Path:
     return small_data.write(tmp_path_factory.mktemp("data"), train=96)
 
 
-def without_times(path: Path) -> dict[str, object]:
-    content = json.loads(path.read_text())
-    for record in content["epochs"]:
-        del record["step_seconds"]
-    return content
-
-
 def test_interrupted_ranks_resume_bit_exactly(tmp_path, folder):
     """Runs tests/training_ranks.py, then the example: its results are those of the run there."""
     laws = torchrun(TESTS / "training_ranks.py", folder, tmp_path)
@@ -68,7 +61,9 @@ def test_interrupted_ranks_resume_bit_exactly(tmp_path, folder):
     shown, errors = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, errors
     assert shown.count("epoch sparse") == 1 and "processes: 2" in shown  # one process speaks
-    assert without_times(results) == without_times(tmp_path / "whole.json")
+    whole = tmp_path / "whole.json"
+    one, other = (json.loads(path.read_text()) for path in (results, whole))
+    assert small_data.without_times(one) == small_data.without_times(other)
 
     alone = subprocess.run(
         [sys.executable, str(EXAMPLE), "--resume", str(saved), "--data-dir", str(folder)],
