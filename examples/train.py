@@ -5,9 +5,10 @@ if nothing had happened. `torchrun --nproc-per-node 2 examples/train.py` trains 
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from scalars import Scalars
 from tables import (
     LAYER_LEGEND,
     LEGEND,
@@ -67,6 +69,7 @@ def refusals(*kinds: type[Exception]) -> Iterator[None]:
 @click.option("--checkpoint", "save_path", type=FILE, help="Checkpoint, written after each epoch.  "
               "[default: that of --resume, or runs/MODEL-DATASET-RULE-seedN.pt]")  # fmt: skip
 @click.option("--report", "report_path", type=FILE, help="Write a page with the results here.")
+@click.option("--tensorboard", "board_path", type=FILE, help="Write scalars into this folder.")
 @click.option("--resume", type=FILE, help="Go on from this checkpoint, with its settings.")
 @click.pass_context
 def train(
@@ -75,6 +78,7 @@ def train(
     json_path: Path | None,
     save_path: Path | None,
     report_path: Path | None,
+    board_path: Path | None,
     resume: Path | None,
     **options: Any,
 ) -> int:
@@ -101,6 +105,7 @@ def train(
             trainer = Trainer(settings, data)
         else:
             trainer = checkpoint.restore(resume, content, data)
+        scalars = Scalars(board_path) if board_path and trainer.rank == 0 else None
     processes = f", processes: {trainer.processes}" if trainer.processes > 1 else ""
     console.print(
         f"{settings.model} on {len(data.train):,} images of {data.name}, {settings.rule}, "
@@ -111,9 +116,12 @@ def train(
             f"{save_path} will be overwritten after the first epoch; --resume would go on from it",
             soft_wrap=True,
         )
-    code = follow(trainer, console, save_path, json_path)
-    if report_path and trainer.records:
-        report.write([trainer.results()], report_path)
+    code = follow(
+        trainer, console, save_path, partial(save, trainer, save_path, json_path, scalars)
+    )
+    if report_path and trainer.records and trainer.rank == 0:
+        with refusals(OSError):
+            report.write([trainer.results()], report_path)
         console.print(f"Report: {report_path}", soft_wrap=True)
     return code
 
@@ -148,15 +156,20 @@ def default_path(settings: Settings) -> Path:
     return Path("runs", name)
 
 
-def follow(trainer: Trainer, console: Console, save_path: Path, json_path: Path | None) -> int:
+def save(
+    trainer: Trainer, save_path: Path, json_path: Path | None, scalars: Scalars | None
+) -> None:
+    """Write what is asked for of the state of `trainer`."""
+    with refusals(OSError):
+        checkpoint.save(save_path, trainer)
+        if json_path and trainer.rank == 0:
+            write_json(json_path, trainer.results())
+        if scalars:
+            scalars.write(trainer)
+
+
+def follow(trainer: Trainer, console: Console, save_path: Path, write: Callable[[], None]) -> int:
     """Run `trainer` to its end or to an interrupt, showing and saving what it does; exit code."""
-
-    def save() -> None:
-        with refusals(OSError):
-            checkpoint.save(save_path, trainer)
-            if json_path and trainer.rank == 0:
-                write_json(json_path, trainer.results())
-
     epochs, steps = trainer.settings.epochs, trainer.steps
     columns = (
         TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]} {task.fields[phase]:5}"),
@@ -180,11 +193,11 @@ def follow(trainer: Trainer, console: Console, save_path: Path, json_path: Path 
                 bar.update(task, completed=trainer.epoch * steps + trainer.step, **state)
                 if event.record is not None:
                     console.print(epoch_row(event.record, trainer.sparse_shares[-1]))
-                    save()
+                    write()
                 stopped = max(gather(interrupt.number or 0))  # a step ends on all or on none
                 if stopped:
                     break
-        save()
+        write()
     except FloatingPointError as error:  # of the mean loss, and so on every process
         raise click.ClickException(str(error)) from error
     if trainer.epoch < epochs:

@@ -1,5 +1,6 @@
-"""`python -m sparsetrain`: the chip's cost of any network, the cost table, the installation."""
+"""`sparsetrain`, or `python -m sparsetrain`: the command line, one subcommand a file."""
 
+import logging
 import sys
 
 import click
@@ -26,8 +27,14 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands)
-def main() -> None:
-    """What training costs on the SparseTrain accelerator; tune and doctor look at this machine."""
+@click.option("-v", "--verbose", is_flag=True, help="Show what the library logs.")
+def main(verbose: bool) -> None:
+    """Experiments, reports, what training costs on the SparseTrain chip, and this machine.
+
+    Example: sparsetrain sweep runs/one --seeds 3 && sparsetrain report runs/one
+    """
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 
 
 main.add_command(doctor)

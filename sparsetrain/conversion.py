@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -25,6 +26,7 @@ from sparsetrain.pruning import (
     whole_number,
 )
 
+_log = logging.getLogger(__name__)
 _OVERRIDE_KEYS = ("rate", "density", "placement", "backend")
 _ATTRIBUTES = ("backend", "check_finite", "placement", "rule", "seen")
 _CHILDREN = ("pruner", "input_observer", "grad_observer")
@@ -85,6 +87,8 @@ def convert(
             conv.seen = None  # type: ignore[assignment]
         assert isinstance(conv, SparseConv2d)
         conv.configure(pruner, plan.placement, plan.rule, plan.backend, measure_every, check_finite)
+        _log.debug("%s: prunes %s, %s", name, plan.placement, plan.rule)
+    _log.info("%d convolutions of %s converted", len(convs), type(model).__name__)
     return model
 
 

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import itertools
 import json
+import logging
 import os
 import re
 import sys
@@ -27,6 +28,7 @@ from sparsetrain.datasets import Dataset
 from sparsetrain.pruning import target
 from sparsetrain.training import Event, Settings, Trainer
 
+_log = logging.getLogger(__name__)
 SAVE_SECONDS = 60.0  # between checkpoints of a run in progress
 _SHARED = ("dataset", "backend", "epochs", "batch_size", "learning_rate", "threads")
 KEYS = ("models", "rules", "seeds", *_SHARED, "data_dir")
@@ -200,6 +202,7 @@ def train(folder: Folder, settings: Settings, data: Dataset) -> Generator[Event,
         trainer = checkpoint.restore(path, checkpoint.load(path), data)
     else:
         trainer = Trainer(settings, data)
+    _log.info("%s: from epoch %d, step %d", run, trainer.epoch + 1, trainer.step)
     failure = None
     saved = time.monotonic()
     try:
@@ -213,6 +216,7 @@ def train(folder: Folder, settings: Settings, data: Dataset) -> Generator[Event,
         raise
     except FloatingPointError as error:
         failure = str(error)
+        _log.warning("%s: %s", run, failure)
     folder.append(
         {
             "run": run,

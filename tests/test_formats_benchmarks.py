@@ -13,6 +13,8 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 TIMINGS = "## Timings: `conv.py`, `prune.py` and `train_step.py` in `benchmarks`, `--json FILE`"
 PAPER = "## Assumptions about the chip: `benchmarks/paper.py --json FILE`"
 ERROR = "## Error of the closed form: `benchmarks/model_error.py --json FILE`"
+METHOD = "## What pruning does to training: `benchmarks/variance.py --json FILE`"
+VARIANCE = ("noise", "thresholds", "forms")
 GAINS = "## Cost of a step: `python -m sparsetrain estimate MODEL --json FILE --csv FILE`"
 
 
@@ -71,6 +73,22 @@ def test_train_step_is_as_documented(benchmark, monkeypatch, tmp_path):
     data = small_data.write(tmp_path / "data", train=16)
     content = written(train_step, tmp_path, "--threads", 1, "--steps", 1, "--data-dir", data)
     assert_timings(content, "train_step.py")
+
+
+def test_variance_is_as_documented(benchmark, monkeypatch, tmp_path):
+    variance = benchmark("variance")
+    monkeypatch.setattr(variance, "MODELS", ("plain", "resnet8"))
+    monkeypatch.setattr(variance, "BATCH", 8)
+    monkeypatch.setattr(variance, "RULES", ({"rate": 0.9}, {"density": 0.3}))
+    data = small_data.write(tmp_path / "data", train=64)
+    options = ["--steps", 40, "--draws", 2, "--data-dir", data, "--plot", tmp_path / "a.png"]
+    content = written(variance, tmp_path, *options)
+    assert list(content) == ["machine", *VARIANCE]
+    for part in VARIANCE:
+        assert content[part]
+        for row in content[part]:
+            assert_documented(row, METHOD, f"### `{part}`")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
 def test_paper_is_as_documented(benchmark, monkeypatch, tmp_path):

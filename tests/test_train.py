@@ -360,3 +360,25 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, folder, train):
     options = ["--model", "plain", "--learning-rate", 1e9, "--batch-size", 24, "--threads", 1]
     code, _, err = train(*options, "--data-dir", folder, "--checkpoint", tmp_path / "run.pt")
     assert code == 2 and "expected the loss of epoch 1 to be finite, got" in err
+
+
+def test_tensorboard_holds_the_epochs_numbers(tmp_path, folder, train):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board, results = tmp_path / "board", tmp_path / "run.json"
+    options = ["--epochs", 2, "--batch-size", 96, "--checkpoint", tmp_path / "run.pt"]
+    options += ["--data-dir", folder, "--json", results]
+    assert train(*options, "--tensorboard", board)[0] == 0
+    read = events.EventAccumulator(str(board)).Reload()
+    content = json.loads(results.read_text())
+    for name in ("train_loss", "grad_density", "cycles"):
+        found = [(each.step, each.value) for each in read.Scalars(f"epoch/{name}")]
+        assert found == [(e["epoch"], pytest.approx(e[name])) for e in content["epochs"]]
+    shown = [each.value for each in read.Scalars("grad_density/block1_1.conv1")]
+    rows = [row for row in content["history"] if row["name"] == "block1_1.conv1"]
+    assert shown == pytest.approx([row["grad_density"] for row in rows])
+
+
+def test_a_missing_tensorboard_is_named(tmp_path, folder, train, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    options = ["--tensorboard", tmp_path / "board", "--checkpoint", tmp_path / "run.pt"]
+    assert_refused(train(*options, "--data-dir", folder), "got none. Run pip install tensorboard")

@@ -21,7 +21,10 @@ from sparsetrain.commands import network
 )  # fmt: skip
 @click.option("--layer", help="Only the layer of this name.")
 def disasm(chip: str, level: str, most: int, layer: str | None, **step: Any) -> None:
-    """The program (SRC, MSRC and OSRC row operations) of one training step of MODEL."""
+    """The program (SRC, MSRC and OSRC row operations) of one training step of MODEL.
+
+    Example: sparsetrain disasm resnet18 --layer 1.layer1.0.conv1 --level task
+    """
     work = network.workload(**step)
     if layer is not None:
         kept = tuple(one for one in work.layers if one.name == layer)

@@ -33,6 +33,8 @@ def doctor() -> None:
     """Versions, instruction set, threads and CUDA, and a test of every operator in a few seconds.
 
     Exit code 1 when something is wrong, with what to do about it.
+
+    Example: sparsetrain doctor
     """
     out = Console(width=100)
     table = Table(title="this installation", show_header=False)

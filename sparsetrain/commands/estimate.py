@@ -32,6 +32,8 @@ def estimate(
     """Cycles and energy of one training step of MODEL, per layer and pass.
 
     MODEL is a torchvision classification model or module:function. Nothing of it is allocated.
+
+    Example: sparsetrain estimate resnet18 --batch-size 32 --grad-density 0.2 --json cost.json
     """
     network.check_outputs(json_file, csv_file, plot_file)
     machine, table = accel.find_chip(chip), accel.find_prices(prices)

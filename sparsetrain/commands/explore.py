@@ -32,7 +32,10 @@ def explore(
     plot_file: Path | None,
     **step: Any,
 ) -> None:
-    """Cycles, energy and an area proxy of a training step of MODEL over a grid of chips."""
+    """Cycles, energy and an area proxy of a training step of MODEL over a grid of chips.
+
+    Example: sparsetrain explore resnet18 --vary groups=28,56,112 --vary port_bytes_per_cycle=8,16
+    """
     network.check_outputs(json_file, csv_file, plot_file)
     base, table = accel.find_chip(chip), accel.find_prices(prices)
     grid = _grid(vary)

@@ -24,7 +24,9 @@ def tune(file: Path, storages: tuple[str, ...]) -> None:
     """Fit the costs by which `auto` chooses to this machine and write them to FILE (JSON).
 
     A training run uses them after sparsetrain.set_costs("FILE"). Takes some twenty
-    seconds on one thread. Example: python -m sparsetrain tune costs.json --dtype float32
+    seconds on one thread.
+
+    Example: sparsetrain tune costs.json --dtype float32
     """
     check_writable(file)
     err = Console(stderr=True)

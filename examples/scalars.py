@@ -1,0 +1,37 @@
+"""What train.py writes for TensorBoard: every number of each epoch, densities by layer."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from sparsetrain.training import Trainer
+
+
+class Scalars:
+    """Event files in `folder`, one scalar for each field of an epoch's record and each layer.
+
+    Raises ModuleNotFoundError with one sentence where tensorboard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "expected tensorboard to be installed for --tensorboard, got none. Run pip install "
+                "tensorboard"
+            ) from error
+        self._writer = SummaryWriter(str(folder))
+        self._written = 0
+
+    def write(self, trainer: Trainer) -> None:
+        """Write the epochs that ended since the last call."""
+        for record in trainer.records[self._written :]:
+            for name, value in asdict(record).items():
+                if name != "epoch":
+                    self._writer.add_scalar(f"epoch/{name}", value, record.epoch)
+        for layer in trainer.history:
+            if layer["epoch"] > self._written:
+                for name in ("input_density", "grad_density_before", "grad_density"):
+                    self._writer.add_scalar(f"{name}/{layer['name']}", layer[name], layer["epoch"])
+        self._written = len(trainer.records)
+        self._writer.flush()
