@@ -1,6 +1,11 @@
 # What csrc/torch/bindings.cpp offers.
 
+from collections.abc import Sequence
 from typing import Any
+
+from torch import Tensor
+
+IntPair = int | Sequence[int]  # of which conv2d takes pairs
 
 accel: Any  # submodule of bindings_accel.cpp; typed by sparsetrain/accel/
 
@@ -62,6 +67,17 @@ def choose(
     grad_density: float,
     backend: Backend,
 ) -> Choice: ...
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: IntPair,
+    padding: IntPair,
+    dilation: IntPair,
+    groups: int,
+    backend: str,
+    check_finite: bool,
+) -> Tensor: ...
 def isa() -> str: ...
 def costs() -> dict[str, dict[str, dict[str, float]]]: ...
 def shipped_costs() -> dict[str, dict[str, dict[str, float]]]: ...

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import cast
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.nn import functional as F
+from torch.overrides import has_torch_function_variadic
 
 from sparsetrain import _C
 
 BACKENDS = ("auto", "sparse", "dense")
 
 IntPair = int | Sequence[int]
-
-_conv2d: Callable[..., Tensor] = torch.ops.sparsetrain.conv2d.default
 
 
 def _pair(function: str, name: str, value: IntPair) -> tuple[int, int]:
@@ -128,12 +127,24 @@ def conv2d(
     Raises:
         ValueError, TypeError: one sentence naming the argument, what is expected and what came.
     """
-    if not isinstance(padding, str) and not torch.compiler.is_compiling():
-        # The operator takes nearly every call as it is; what it refuses is worded below. Checking
-        # first would double what a call costs.
-        steps, sides, reach = ((n, n) if type(n) is int else n for n in (stride, padding, dilation))
-        with suppress(TypeError, ValueError, RuntimeError):
-            return _conv2d(input, weight, bias, steps, sides, reach, groups, backend, check_finite)
+    # The operator takes nearly every call as it is; what it refuses is worded below. To check it
+    # first, or to call it through torch.ops, would double what a call costs.
+    watched = is_compiling() or has_torch_function_variadic(input, weight, bias)
+    if not watched and not isinstance(padding, str):
+        try:
+            return _C.conv2d(
+                input,
+                weight,
+                bias,
+                (stride, stride) if type(stride) is int else stride,
+                (padding, padding) if type(padding) is int else padding,
+                (dilation, dilation) if type(dilation) is int else dilation,
+                groups,
+                backend,
+                check_finite,
+            )
+        except (TypeError, ValueError, RuntimeError):
+            pass
     one_of(backend, BACKENDS, "backend", "conv2d")
     _check_tensor("conv2d", "input", input)
     _check_tensor("conv2d", "weight", weight)
@@ -146,7 +157,12 @@ def conv2d(
     sides, behind = _padding("conv2d", padding, weight.shape[2:], stride, dilation)
     if behind != (0, 0):  # torch too puts the odd zero behind
         input = F.pad(input, (0, behind[1], 0, behind[0]))
-    return _conv2d(input, weight, bias, stride, sides, dilation, groups, backend, check_finite)
+    return cast(
+        Tensor,
+        torch.ops.sparsetrain.conv2d(
+            input, weight, bias, stride, sides, dilation, groups, backend, check_finite
+        ),
+    )
 
 
 def prune(grad: Tensor, threshold: Tensor | float, *, seed: int, offset: int = 0) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from nets import same, small_net, step
 from torch import nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -201,6 +202,19 @@ def test_a_functional_call_is_a_call():
         functional_call(twin, parameters, (images(i),)).square().sum().backward()
         assert same(gradients, [p.grad for p in parameters.values()])
     assert same(states(model), states(twin))
+
+
+def test_who_follows_python_calls_sees_the_operator():
+    class Log(TorchFunctionMode):
+        called = ()
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            self.called += (str(function),)
+            return function(*args, **(kwargs or {}))
+
+    with Log() as log:
+        convert(small_net(), backend="sparse")(images(0))
+    assert "sparsetrain.conv2d" in " ".join(log.called)
 
 
 def test_function_transforms_are_refused_by_torch_in_a_sentence():

@@ -1,6 +1,7 @@
 // Module sparsetrain._C: loading it registers the operators; what is not a tensor crosses here.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <torch/csrc/utils/pybind.h>
 
 #include <cstdlib>
 #include <map>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "../kernels/choose.h"
+#include "ops.h"
 
 namespace py = pybind11;
 
@@ -53,6 +55,17 @@ void set_cost_dict(const CostDict& dict) {
     }
   }
   set_costs(table);
+}
+
+// The operator without the 5 to 7 us that a call through torch.ops takes in Python.
+at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
+                  const std::optional<at::Tensor>& bias, std::array<int64_t, 2> stride,
+                  std::array<int64_t, 2> padding, std::array<int64_t, 2> dilation, int64_t groups,
+                  std::string_view backend, bool check_finite) {
+  const py::gil_scoped_release released;
+  return ops::conv2d(input, weight, bias, c10::fromIntArrayRefSlow(stride),
+                     c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(dilation), groups,
+                     backend, check_finite);
 }
 
 void bind_choose(py::module_& m) {
@@ -122,6 +135,7 @@ PYBIND11_MODULE(_C, m) {
     }
     return sparsetrain::kernels<float>(isa).name;
   });
+  m.def("conv2d", conv2d);
   bind_choose(m);
   bind_accel(m);
 }

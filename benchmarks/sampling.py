@@ -1,0 +1,173 @@
+"""Does training bear sampled pixels? The accuracy of structured, unbiased gradient sampling.
+
+    python benchmarks/sampling.py [--data-dir DIR] [--epochs N] [--seeds N]
+
+Tensor cores want dense tiles, so what they could skip is whole pixels of dy (a pixel's K channels),
+not elements. Each variant keeps exactly a share of the pixels, chosen by systematic sampling with
+probabilities that follow norms, and scales them so that the gradient stays unbiased:
+
+    pixels s       sampled by |dy_i|; grad_input and grad_weight both see the sample
+    weight s       sampled by |patch of x_i| |dy_i|; grad_weight alone sees it, grad_input is exact
+    rate r         the project's rule for elements; with a sample behind it where both are named
+
+All 3 x 3 convolutions behind the first of a residual network with BN take part.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparsetrain import datasets
+from sparsetrain.pruning import PruneGrad
+from sparsetrain.training import Settings, Trainer
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dense": {},
+    "rate .9": {"rate": 0.9},
+    "pixels .32": {"pixels": 0.32},
+    "weight .32": {"weight": 0.32},
+    "weight .16": {"weight": 0.16},
+    "weight .08": {"weight": 0.08},
+    "rate .9, weight .16": {"rate": 0.9, "weight": 0.16},
+}
+
+
+def inclusion(norms: Tensor, kept: int) -> Tensor:
+    """Probabilities min(1, c |norm|) that sum to `kept`, or as near as the nonzero norms allow.
+
+    norms: float64 [pixels], at least 0. With them an estimate weighted by 1 / probability has the
+    least variance among all samples of this expected size (Poisson sampling's optimum).
+    """
+    certain = torch.zeros_like(norms, dtype=torch.bool)
+    kept = min(kept, int((norms > 0).sum()))
+    while True:
+        rest = norms.where(~certain, 0)
+        chances = rest * ((kept - int(certain.sum())) / rest.sum().clamp_min(1e-300))
+        over = (chances >= 1) & ~certain
+        if not over.any():
+            return torch.where(certain, 1.0, chances)
+        certain |= over
+
+
+def sample(norms: Tensor, kept: int, generator: torch.Generator) -> Tensor:
+    """1 / probability for the chosen pixels and 0 for the others, float64 like norms.
+
+    Systematic: pixel i is chosen when the running sum of probabilities, moved by one uniform
+    number, passes an integer. Chooses `kept` pixels, or all nonzero ones if there are fewer.
+    """
+    chances = inclusion(norms, kept)
+    start = torch.rand((), generator=generator, dtype=torch.float64)
+    steps = torch.floor(chances.cumsum(0) + start)
+    chosen = steps.diff(prepend=torch.zeros(1, dtype=torch.float64)) > 0
+    return torch.where(chosen, 1 / chances, 0)
+
+
+class SampledConvolution(torch.autograd.Function):
+    """A convolution whose backward sees a sample of the output's pixels."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, conv: "SampledConv2d") -> Tensor:
+        """y of x and w, with the geometry of `conv`."""
+        ctx.save_for_backward(x, w)
+        ctx.conv = conv
+        return F.conv2d(x, w, None, conv.stride, conv.padding)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:
+        """dx and dw; what is sampled for which is the module's."""
+        conv, (x, w) = ctx.conv, ctx.saved_tensors
+        norms = dy.double().square().sum(1).sqrt()
+        if conv.exact_input:
+            taps = torch.ones(1, x.shape[1], *w.shape[2:])
+            patches = F.conv2d(x.square(), taps, None, conv.stride, conv.padding).squeeze(1)
+            norms *= patches.double().sqrt()
+        kept = math.ceil(conv.share * norms.numel())
+        weights = sample(norms.flatten(), kept, conv.generator).view_as(norms)
+        sampled = dy * weights.unsqueeze(1).float()
+        dx = torch.nn.grad.conv2d_input(
+            x.shape, w, dy if conv.exact_input else sampled, conv.stride, conv.padding
+        )
+        dw = torch.nn.grad.conv2d_weight(x, w.shape, sampled, conv.stride, conv.padding)
+        return dx, dw, None
+
+
+class SampledConv2d(nn.Conv2d):
+    """nn.Conv2d without bias that trains by `SampledConvolution`."""
+
+    share: float
+    exact_input: bool
+    generator: torch.Generator
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, K, P, Q]."""
+        apply: Callable[..., Tensor] = SampledConvolution.apply
+        return apply(input, self.weight, self)
+
+
+def sampled(model: nn.Module, seed: int, variant: dict[str, Any]) -> None:
+    """Makes the 3 x 3 convolutions of `model` behind its first one train as `variant` says."""
+    share = variant.get("pixels") or variant.get("weight")
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
+    for number, conv in enumerate(convs[1:]):
+        if share:
+            conv.__class__ = SampledConv2d
+            conv.share, conv.exact_input = share, "weight" in variant
+            conv.generator = torch.Generator().manual_seed(1000 * seed + number)
+        if "rate" in variant:
+            pruner = PruneGrad(variant["rate"], seed=1000 * seed + number)
+            conv.register_forward_hook(lambda _, __, y, pruner=pruner: pruner(y))
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--data-dir", type=click.Path(path_type=Path), help="[default: the shipped subset]")
+@click.option("--images", type=int, default=10_000, help="Of the training set.")
+@click.option("--model", type=click.Choice(["resnet8", "resnet14", "resnet20"]), default="resnet8")
+@click.option("--epochs", type=int, default=6)
+@click.option("--seeds", type=int, default=3)
+def main(data_dir: Path | None, images: int, model: str, epochs: int, seeds: int) -> None:
+    """Test accuracy after training with each variant, and its difference to dense, seed by seed."""
+    torch.set_num_threads(1)
+    data = datasets.load("fashion-mnist", data_dir)
+    part = datasets.Split(data.train.images[:images], data.train.labels[:images])
+    data = replace(data, train=part)
+    accuracy: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    console = Console(highlight=False)
+    with Progress(console=console) as bar:
+        task = bar.add_task("", total=len(VARIANTS) * seeds * epochs)
+        for seed, name in product(range(seeds), VARIANTS):
+            bar.update(task, description=f"{name}, seed {seed}")
+            settings = Settings(
+                model=model, dense=True, epochs=epochs, batch_size=128, learning_rate=0.1, seed=seed
+            )
+            trainer = Trainer(settings, data)
+            sampled(trainer.model, seed, VARIANTS[name])
+            for event in trainer.run():
+                if event.record is not None:
+                    bar.advance(task)
+            accuracy[name].append(trainer.records[-1].test_accuracy)
+    table = Table("variant", "test accuracy, %", "less dense, points", title=None)
+    for name, values in accuracy.items():
+        less = [100 * (a - b) for a, b in zip(values, accuracy["dense"], strict=True)]
+        error = stdev(less) / math.sqrt(seeds) if seeds > 1 else math.nan
+        table.add_row(
+            name,
+            f"{100 * mean(values):.2f}  ({', '.join(f'{100 * v:.1f}' for v in values)})",
+            f"{mean(less):+.2f} +- {error:.2f}",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
