@@ -29,6 +29,7 @@ MODELS = ("resnet8", "plain")
 RULES = ({"rate": 0.9}, {"rate": 0.99}, *({"density": d} for d in (0.5, 0.3, 0.2, 0.1, 0.05)))
 HISTORIES = (1, 2, 4, 8, 16)
 DENSITIES = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)  # at which the two forms are asked
+ROUNDING = 1e-9  # below it no pruning reaches a layer: it lies behind all of them
 BATCH, WARM_UP = 64, 16  # images; steps that count for nothing: the first gradients are unlike
 Row = dict[str, Any]
 
@@ -207,8 +208,9 @@ def plot(path: Path, content: dict[str, list[Row]]) -> None:
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
     for model, colour in zip(MODELS, ("tab:blue", "tab:orange"), strict=True):
         mine = {part: [r for r in rows if r["model"] == model] for part, rows in content.items()}
-        ratio = [r["added_variance"] / r["batch_variance"] for r in mine["noise"]]
-        axes[0].plot([r["grad_density"] for r in mine["noise"]], ratio, ".", color=colour,
+        reached = [r for r in mine["noise"] if r["added_variance"] > ROUNDING]
+        ratio = [r["added_variance"] / r["batch_variance"] for r in reached]
+        axes[0].plot([r["grad_density"] for r in reached], ratio, ".", color=colour,
                      label=model)  # fmt: skip
         for end, style in (("median_error", "-"), ("p95_error", ":")):
             means = [
@@ -226,6 +228,7 @@ def plot(path: Path, content: dict[str, list[Row]]) -> None:
     axes[1].set(xscale="log", xlabel="history", ylabel="error", title="predicted threshold")
     axes[1].set_xticks(HISTORIES, [str(n) for n in HISTORIES])
     axes[1].minorticks_off()
+    axes[1].set_ylim(bottom=0)
     axes[2].plot([0, 1], [0, 1], color="gray", linewidth=0.8)
     axes[2].set(xlabel="density promised", ylabel="density met", title="forms")
     for one in axes:
