@@ -157,6 +157,7 @@ def main(data_dir: Path | None, images: int, model: str, epochs: int, seeds: int
                 if event.record is not None:
                     bar.advance(task)
             accuracy[name].append(trainer.records[-1].test_accuracy)
+            console.print(f"seed {seed}, {name}: {accuracy[name][-1]:.2%}")
     table = Table("variant", "test accuracy, %", "less dense, points", title=None)
     for name, values in accuracy.items():
         less = [100 * (a - b) for a, b in zip(values, accuracy["dense"], strict=True)]
