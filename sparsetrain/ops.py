@@ -119,7 +119,8 @@ def conv2d(
         groups: divides C and K.
         backend: "auto" (per pass, what `explain` says), "sparse" or "dense".
         check_finite: a call, forward or backward, with an Inf or a NaN among its operands runs
-            dense, so that they meet zeros as in torch: one more read of each operand.
+            dense, so that they meet zeros as in torch: one more read of each operand. On CUDA,
+            where looking would mean waiting, every call runs dense.
 
     Returns:
         [N, K, P, Q] or [K, P, Q], channels_last if input or weight is.
@@ -265,6 +266,7 @@ def explain(
     input_density: float = 1.0,
     grad_density: float = 1.0,
     backend: str = "auto",
+    device: str = "cpu",
 ) -> Explanation:
     """What `conv2d` would run for a call of these sizes and densities, and why.
 
@@ -277,8 +279,10 @@ def explain(
         input_density: nonzeros / elements of the input, which the forward skips by.
         grad_density: nonzeros / elements of the output's gradient, which grad_input skips by;
             grad_weight skips by whichever of both saves more.
+        device: "cpu" or "cuda", where no times are predicted (NaN) and grad_weight skips by dy.
     """
     one_of(backend, BACKENDS, "backend", "explain")
+    one_of(device, ("cpu", "cuda"), "device", "explain")
     for name, density in (("input_density", input_density), ("grad_density", grad_density)):
         if not 0 <= density <= 1:
             raise ValueError(f"sparsetrain.explain: expected {name} to be in [0, 1], got {density}")
@@ -302,7 +306,7 @@ def explain(
     geometry = _C.ConvShape(*size, k, r, s, *steps, *sides, *reach, groups)
 
     def choice(name: str) -> PassChoice:
-        chosen = _C.choose(
+        chosen = (_C.choose if device == "cpu" else _C.choose_on_cuda)(
             geometry,
             getattr(_C.Pass, name),
             getattr(_C.DType, str(dtype).removeprefix("torch.")),

@@ -5,7 +5,10 @@ import torch
 from cmake_build import build, run
 
 TESTS = ("test_accel", "test_kernels", "test_threads", "test_work")
-CUDA = ("test_cuda_prune",)  # not under ThreadSanitizer, which does not follow fibers
+CUDA = (
+    "test_cuda_conv",
+    "test_cuda_prune",
+)  # not under ThreadSanitizer, which does not follow fibers
 OPTIONS = {
     # With the operators, as tests/test_libtorch.py builds the same folder.
     "core": ("-DSPARSETRAIN_OPS=ON", f"-DCMAKE_PREFIX_PATH={torch.__path__[0]}"),
@@ -17,7 +20,7 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_core(name):
     """accel: stepped chips; kernels: odd and random shapes; work: counts; threads: side by side;
-    cuda_prune: CUDA kernels, emulated.
+    cuda_conv, cuda_prune: CUDA kernels, emulated.
     """
     tests = TESTS if name == "core-thread" else TESTS + CUDA
     folder = build(name, *OPTIONS[name], targets=tests)

@@ -56,3 +56,17 @@ def test_a_forced_instruction_set_is_told(monkeypatch):
 def test_a_missing_compiler_is_told(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert doctor.facts()["compiler"].startswith("none found")
+
+
+@pytest.mark.parametrize(
+    ("built", "version", "told"),
+    [
+        (True, "13.2", "built"),
+        (False, None, "not built: torch was built without CUDA"),
+        (False, "13.2", "not built: no CUDA 13 toolkit was found. Install it, set CUDA_HOME and"),
+    ],
+)
+def test_cuda_is_built_or_the_reason_is_told(monkeypatch, built, version, told):
+    monkeypatch.setattr(doctor, "cuda_built", lambda: built)
+    monkeypatch.setattr(torch.version, "cuda", version)
+    assert doctor.facts()["CUDA in sparsetrain"].startswith(told)

@@ -186,6 +186,7 @@ def test_stats_ask_explain_about_the_call_that_was_made(
                 input_density=density(x),
                 grad_density=density(dy),
                 backend="dense",
+                device="cpu",
             ),
         )
     ]

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <limits>
 
 namespace sparsetrain {
 namespace {
@@ -147,6 +148,26 @@ Choice choose(const Call& call, Backend wanted, const CostTable& table) {
     return answer(Backend::kSparse, choice.by_input ? "few nonzeros in x" : "few nonzeros");
   }
   return answer(Backend::kDense, "dense is predicted to be as fast");
+}
+
+Choice choose_on_cuda(const Call& call, Backend wanted) {
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  const ConvShape& s = call.shape;
+  const auto answer = [&](Backend backend, const char* reason) {
+    return Choice{backend, false, reason, kUnknown, kUnknown};
+  };
+  if (product({s.N, s.K, s.P(), s.Q(), s.C}) == 0) return answer(Backend::kDense, "empty");
+  if (wanted == Backend::kDense) return answer(Backend::kDense, "asked for");
+  if (s.groups > 1) return answer(Backend::kDense, "groups run dense on CUDA");
+  constexpr int64_t kMost = int64_t{1} << 30;  // the kernels add two of these in an int
+  const int64_t channels = std::max(s.C, s.K) + 32, taps = s.R * s.S;
+  const int64_t pixels = s.N * std::max(s.P() * s.Q(), s.H * s.W);
+  for (const int64_t extent : {pixels, taps * channels, (pixels / 64 + 1) * channels,
+                               s.H + 2 * s.pad_h, s.W + 2 * s.pad_w}) {
+    if (extent >= kMost) return answer(Backend::kDense, "too large for the CUDA kernels' indices");
+  }
+  if (wanted == Backend::kSparse) return answer(Backend::kSparse, "asked for");
+  return answer(Backend::kDense, "no GPU has been timed yet");
 }
 
 }  // namespace sparsetrain

@@ -78,4 +78,8 @@ const char* unsuited(const Call& call, const CostTable& table);
 // predicted to be clearly faster; dense accepts the rest.
 Choice choose(const Call& call, Backend wanted, const CostTable& table);
 
+// The same on CUDA, whose kernels take ungrouped shapes that 31 bits can count. No GPU has been
+// timed yet, so that `auto` is dense and the predicted times are NaN.
+Choice choose_on_cuda(const Call& call, Backend wanted);
+
 }  // namespace sparsetrain

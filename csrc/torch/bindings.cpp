@@ -117,6 +117,11 @@ void bind_choose(py::module_& m) {
     return choose({shape, pass, dtype, channels_last, input_density, grad_density}, backend,
                   costs());
   });
+  m.def("choose_on_cuda", [](const ConvShape& shape, Pass pass, DType dtype, bool channels_last,
+                             double input_density, double grad_density, Backend backend) {
+    return choose_on_cuda({shape, pass, dtype, channels_last, input_density, grad_density},
+                          backend);
+  });
   m.def("costs", [] { return cost_dict(costs()); });
   m.def("shipped_costs", [] { return cost_dict(default_costs(current_isa(nullptr))); });
   m.def("set_costs", set_cost_dict);

@@ -67,7 +67,7 @@ def facts() -> dict[str, str]:
         "instruction set": _instruction_set(),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
         "CUDA in torch": torch.version.cuda or "none",
-        "CUDA, cuSPARSE in sparsetrain": "not built: there are no CUDA sources yet",
+        "CUDA in sparsetrain": _cuda(),
         "GPU": _gpu(),
     }
 
@@ -78,6 +78,22 @@ def failure(test: Callable[[], bool]) -> str | None:
         return None if test() else "expected the result of plain PyTorch, got another"
     except Exception as error:
         return traceback.format_exception_only(error)[-1].strip()
+
+
+def cuda_built() -> bool:
+    """Whether the operators have CUDA kernels; asks no GPU."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key("sparsetrain::prune", "CUDA")
+
+
+def _cuda() -> str:
+    if cuda_built():
+        return "built"
+    if torch.version.cuda is None:
+        return "not built: torch was built without CUDA"
+    return (
+        f"not built: no CUDA {torch.version.cuda.split('.')[0]} toolkit was found. Install it, set "
+        "CUDA_HOME and build again"
+    )
 
 
 def _compiler() -> str:

@@ -5,6 +5,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "../../shape.h"
 #include "../pruner.h"
 
 namespace sparsetrain::cuda {
@@ -32,5 +33,28 @@ int64_t observe_scratch_bytes(int64_t elements);
 template <class T>
 cudaError_t observe(const T* data, int64_t elements, int64_t every, double* state, void* scratch,
                     cudaStream_t stream);
+
+// The convolutions below take the shapes for which choose_on_cuda() may answer "sparse".
+
+// Bytes of scratch, aligned to 16; often 0.
+template <class T>
+int64_t gather_scratch_bytes(const ConvShape& s, Pass pass);
+
+// The forward: y [N,P,Q,K] of x [N,H,W,C] and matrix [R,S,C,K], plus bias [K] unless nullptr; or
+// grad_input: dx [N,H,W,C] of dy [N,P,Q,K] and matrix [R,S,K,C]. Skips the zeros of x, of dy. Rows
+// of the matrix are matrix_pitch(columns) apart, filled up with zeros; it is aligned to 16 bytes.
+constexpr int64_t matrix_pitch(int64_t columns) { return (columns + 3) / 4 * 4; }
+template <class T>
+cudaError_t gather(const ConvShape& s, Pass pass, const T* source, const T* matrix, const T* bias,
+                   T* out, void* scratch, cudaStream_t stream);
+
+template <class T>
+int64_t grad_weight_scratch_bytes(const ConvShape& s);
+
+// dw [K,R,S,C] of dy [N,P,Q,K] and x [N,H,W,C]. Skips the zeros of dy. C is a multiple of 4, and x
+// aligned to 16 bytes.
+template <class T>
+cudaError_t grad_weight(const ConvShape& s, const T* dy, const T* x, T* dw, void* scratch,
+                        cudaStream_t stream);
 
 }  // namespace sparsetrain::cuda

@@ -6,6 +6,7 @@
 
 #include <ucontext.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -30,22 +31,23 @@ inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulator {
 
+constexpr size_t kStack = 1 << 16;
+
 struct Barrier {
   int expected = 0, arrived = 0, generation = 0;
 };
 struct Warp {
   Barrier barrier;
-  uint64_t value[32];
+  uint64_t value[2][32];  // of one exchange and of the next, for which a lane may be early
 };
 struct Thread {
   ucontext_t context;
-  std::unique_ptr<char[]> stack;
+  std::unique_ptr<char[]> stack = std::make_unique_for_overwrite<char[]>(kStack);
   bool done = false;
 };
 
-constexpr size_t kStack = 1 << 16;
 inline ucontext_t scheduler;
-inline std::vector<Thread> threads;
+inline std::vector<Thread> threads;  // of a block, and more where another one had more
 inline std::vector<Warp> warps;
 inline Barrier block;
 inline std::function<void()> kernel;
@@ -69,17 +71,19 @@ inline void wait(Barrier& barrier) {
   }
 }
 
+inline void start(Thread& thread) {
+  thread.done = false;
+  getcontext(&thread.context);
+  thread.context.uc_stack = {thread.stack.get(), 0, kStack};
+  thread.context.uc_link = &scheduler;
+  makecontext(&thread.context, run_current, 0);
+}
+
 inline void run_block() {
-  for (Thread& thread : threads) {
-    thread.done = false;
-    getcontext(&thread.context);
-    thread.context.uc_stack = {thread.stack.get(), 0, kStack};
-    thread.context.uc_link = &scheduler;
-    makecontext(&thread.context, run_current, 0);
-  }
+  for (size_t i = 0; i < blockDim.x; ++i) start(threads[i]);
   for (bool alive = true; alive;) {
     alive = progress = false;
-    for (current = 0; current < threads.size(); ++current) {
+    for (current = 0; current < blockDim.x; ++current) {
       if (threads[current].done) continue;
       alive = true;
       threadIdx = dim3(static_cast<unsigned>(current), 0, 0);
@@ -95,9 +99,7 @@ inline void run_block() {
 inline void run_grid(const cudaLaunchConfig_t& config) {
   blockDim = config.blockDim;
   gridDim = config.gridDim;
-  threads.clear();
-  threads.resize(blockDim.x);
-  for (Thread& thread : threads) thread.stack = std::make_unique<char[]>(kStack);
+  if (threads.size() < blockDim.x) threads.resize(blockDim.x);
   for (unsigned i = 0; i < gridDim.x; ++i) {
     blockIdx = dim3(i, 0, 0);
     warps.assign((blockDim.x + 31) / 32, {});
@@ -111,17 +113,38 @@ inline void run_grid(const cudaLaunchConfig_t& config) {
 
 inline void __syncthreads() { emulator::wait(emulator::block); }
 
-// Values of up to eight bytes; all 32 lanes take part.
+// Every warp-wide function: all 32 lanes take part, values have up to eight bytes, and a lane
+// gets what read() makes of them.
+template <class T, class Read>
+auto exchange(T value, const Read& read) {
+  emulator::Warp& warp = emulator::warps[threadIdx.x / 32];
+  uint64_t(&slots)[32] = warp.value[warp.barrier.generation % 2];
+  std::memcpy(&slots[threadIdx.x % 32], &value, sizeof(T));
+  emulator::wait(warp.barrier);
+  return read([&slots](unsigned lane) {
+    T of;
+    std::memcpy(&of, &slots[lane], sizeof(T));
+    return of;
+  });
+}
+
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
-  emulator::Warp& warp = emulator::warps[threadIdx.x / 32];
   const unsigned lane = threadIdx.x % 32;
-  std::memcpy(&warp.value[lane], &value, sizeof(T));
-  emulator::wait(warp.barrier);
-  std::memcpy(&value, &warp.value[lane ^ static_cast<unsigned>(mask)], sizeof(T));
-  emulator::wait(warp.barrier);
-  return value;
+  return exchange(value, [=](auto of) { return of(lane ^ static_cast<unsigned>(mask)); });
 }
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return exchange(value, [=](auto of) { return of(static_cast<unsigned>(lane)); });
+}
+inline unsigned __ballot_sync(unsigned, bool vote) {
+  return exchange(vote, [](auto of) {
+    unsigned votes = 0;
+    for (unsigned i = 0; i < 32; ++i) votes |= unsigned{of(i)} << i;
+    return votes;
+  });
+}
+inline int __ffs(int v) { return __builtin_ffs(v); }
 
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),

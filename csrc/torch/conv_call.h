@@ -1,0 +1,32 @@
+// One convolution call as the kernels see it: shape and dtype of its operands.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "../kernels/choose.h"
+
+namespace sparsetrain {
+
+// A single image as a batch of one.
+inline at::Tensor batch(const at::Tensor& t) { return t.dim() == 3 ? t.unsqueeze(0) : t; }
+
+// x and w batched.
+inline ConvShape shape_of(const at::Tensor& x, const at::Tensor& w, at::IntArrayRef stride,
+                          at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
+  return {.N = x.size(0),
+          .C = x.size(1),
+          .H = x.size(2),
+          .W = x.size(3),
+          .K = w.size(0),
+          .R = w.size(2),
+          .S = w.size(3),
+          .stride_h = stride[0],
+          .stride_w = stride[1],
+          .pad_h = padding[0],
+          .pad_w = padding[1],
+          .dilation_h = dilation[0],
+          .dilation_w = dilation[1],
+          .groups = groups};
+}
+
+}  // namespace sparsetrain
