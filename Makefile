@@ -11,7 +11,7 @@ COMPILE = mkdir -p build && echo "compiling, a few minutes the first time ..." &
 	{ $(BIN)/python setup.py build_ext --inplace > build/log 2>&1 || { cat build/log; exit 1; }; } && \
 	grep "^sparsetrain: " build/log
 
-.PHONY: build test demo fuzz bench lint clean
+.PHONY: build test demo fuzz bench lint cuda-archs test-gpu bench-gpu clean
 
 build: $(VENV)/.built
 
@@ -55,6 +55,17 @@ lint: build $(VENV)/.test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# For every GPU since Turing, and those to come.
+cuda-archs: $(VENV)/.installed
+	@TORCH_CUDA_ARCH_LIST="7.5;8.0;8.6;9.0;10.0;12.0+PTX" && export TORCH_CUDA_ARCH_LIST && $(COMPILE)
+
+# Both need a GPU, nvcc and a Python with torch and the test extra; nothing is downloaded.
+test-gpu:
+	$(PYTHON) tests/on_gpu.py test
+
+bench-gpu:
+	$(PYTHON) tests/on_gpu.py bench
 
 clean:
 	rm -rf build $(VENV) sparsetrain/*.so *.egg-info

@@ -1,0 +1,208 @@
+"""Time pruning and the sparse convolutions on a GPU against a copy and against cuDNN.
+
+Every number names its precision: float32 with TF32 off, the same with TF32 on, bfloat16. cuDNN
+benchmarks its algorithms first. Ends with exit code 2 and one sentence where there is no GPU.
+"""
+
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from measure import geomean, progress, write_json
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torchvision.models import resnet50
+
+from sparsetrain import accel, convert
+
+PRUNED = (1 << 20, 1 << 23, 50_000_000)
+DENSITIES = (0.2, 0.1, 0.05, 0.02)
+LAYERS = (  # channels and size of 3x3 layers, at batch 64
+    (64, 56), (128, 28), (256, 14), (512, 7), (64, 112), (128, 56), (256, 56), (512, 28),
+)  # fmt: skip
+MODES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+ROUNDS = 21
+DEVICE, IMAGE = "cuda", 224
+
+
+def milliseconds(calls: list[Callable[[], object]]) -> list[float]:
+    """Median of each call by the GPU's clock, in turn, after three rounds that warm up."""
+    events = [
+        [
+            (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            for _ in calls
+        ]
+        for _ in range(3 + ROUNDS)
+    ]
+    for turn in events:
+        for call, (begin, end) in zip(calls, turn, strict=True):
+            begin.record()
+            call()
+            end.record()
+    torch.cuda.synchronize()
+    return [
+        statistics.median(turn[i][0].elapsed_time(turn[i][1]) for turn in events[3:])
+        for i in range(len(calls))
+    ]
+
+
+@contextmanager
+def precision(mode: str) -> Iterator[torch.dtype]:
+    """The operands' dtype, with TF32 on or off in cuDNN and cuBLAS meanwhile."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = mode == "tf32"
+    try:
+        yield MODES[mode]
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def machine() -> dict[str, Any]:
+    """The GPU and the versions of what runs on it."""
+    device = torch.cuda.get_device_properties(0)
+    return {
+        "gpu": device.name,
+        "multiprocessors": device.multi_processor_count,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+
+
+def prune_row(elements: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Pruning by a known threshold against a clone: share of the copy's bandwidth."""
+    grad = torch.randn(elements, device=DEVICE).to(dtype)
+    threshold = torch.tensor(2.5, dtype=torch.float64, device=DEVICE)
+    rng = torch.tensor([1, 0], device=DEVICE)
+    clone, prune = milliseconds(
+        [grad.clone, lambda: torch.ops.sparsetrain.prune(grad, threshold, rng)]
+    )
+    name = str(dtype).removeprefix("torch.")
+    return {
+        "dtype": name,
+        "elements": elements,
+        "clone_ms": clone,
+        "prune_ms": prune,
+        "share": clone / prune,
+    }
+
+
+def conv_rows(channels: int, size: int, mode: str) -> Iterator[dict[str, Any]]:
+    """The full backward of one layer, sparse against dense, at every density."""
+    with precision(mode) as dtype:
+        x = torch.randn(64, channels, size, size, device=DEVICE, dtype=dtype)
+        w = torch.randn(channels, channels, 3, 3, device=DEVICE, dtype=dtype)
+        x, w = (t.to(memory_format=torch.channels_last) for t in (x, w))
+        rest = ([1, 1], [1, 1], [1, 1], 1, [True, True, False])
+        backward = torch.ops.sparsetrain.conv2d_backward
+        for density in DENSITIES:
+            dy = torch.randn_like(x) * (torch.rand_like(x) < density)
+            dense, sparse = milliseconds(
+                [lambda b=b, dy=dy: backward(dy, x, w, *rest, b) for b in ("dense", "sparse")]
+            )
+            yield {
+                "precision": mode,
+                "channels": channels,
+                "size": size,
+                "density": density,
+                "dense_ms": dense,
+                "sparse_ms": sparse,
+                "speedup": dense / sparse,
+            }
+
+
+def step_row(mode: str, batch: int) -> dict[str, Any]:
+    """A training step of ResNet-50: as it is, pruned, pruned and measured, recorded as well."""
+
+    def make(**options: Any) -> nn.Module:
+        torch.manual_seed(0)
+        model = resnet50()
+        model = convert(model, 0.9, **options) if options else model
+        return model.to(DEVICE, memory_format=torch.channels_last)
+
+    models = [make(), make(backend="dense"), make(backend="dense", measure_every=1)]
+    models.append(make(backend="auto", measure_every=1))
+    x = torch.randn(batch, 3, IMAGE, IMAGE, device=DEVICE).to(memory_format=torch.channels_last)
+
+    def step(model: nn.Module) -> None:
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=mode == "bf16"):
+            loss = model(x).float().square().mean()
+        loss.backward()
+        model.zero_grad()
+
+    def recorded() -> None:
+        with accel.record(models[2], images=1):
+            step(models[2])
+
+    with precision(mode):
+        calls = [*(lambda m=m: step(m) for m in models), recorded]
+        names = ("plain_ms", "pruned_ms", "measured_ms", "auto_ms", "recorded_ms")
+        return {
+            "precision": mode,
+            "batch": batch,
+            **dict(zip(names, milliseconds(calls), strict=True)),
+        }
+
+
+def tables(content: dict[str, Any]) -> list[Table]:
+    """One table for each list of rows, all of their fields."""
+    made = []
+    for part in ("prune", "backward", "step"):
+        table = Table(*content[part][0], title=part)
+        for row in content[part]:
+            table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
+        made.append(table)
+    return made
+
+
+@click.command(help=__doc__)
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="write the results here")
+@click.option("--text", "text_path", type=click.Path(path_type=Path), help="and the tables here")
+@click.option("--batch", default=128, show_default=True, help="of the training step")
+def main(json_path: Path | None, text_path: Path | None, batch: int) -> None:
+    """See the module."""
+    if not torch.cuda.is_available():
+        click.echo("benchmarks/gpu.py: expected a GPU that torch can use, got none", err=True)
+        sys.exit(2)
+    torch.backends.cudnn.benchmark = True
+    content: dict[str, Any] = {
+        "machine": machine(),
+        "prune": [],
+        "backward": [],
+        "step": [],
+    }
+    with progress() as bar:
+        task = bar.add_task("cuda", total=2 * len(PRUNED) + len(MODES) * (len(LAYERS) + 1))
+        for dtype in (torch.float32, torch.bfloat16):
+            for elements in PRUNED:
+                content["prune"].append(prune_row(elements, dtype))
+                bar.advance(task)
+        for mode in MODES:
+            for channels, size in LAYERS:
+                content["backward"] += conv_rows(channels, size, mode)
+                bar.advance(task)
+            content["step"].append(step_row(mode, batch))
+            bar.advance(task)
+    content["summary"] = {
+        f"{mode} {density}": geomean(
+            row["speedup"]
+            for row in content["backward"]
+            if (row["precision"], row["density"]) == (mode, density)
+        )
+        for mode in MODES
+        for density in DENSITIES
+    }
+    with open(text_path, "w") if text_path else sys.stdout as out:
+        for table in tables(content):
+            Console(file=out, width=100).print(table)
+    write_json(json_path, content)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The GPU commands without a GPU: rehearsed on the CPU, refused in one sentence."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import on_gpu
+import pytest
+import torch
+from click.testing import CliRunner
+from test_formats import assert_documented
+from torchvision.models import resnet18
+
+ROOT = Path(__file__).parent.parent
+FORMAT = "## On a GPU: `make test-gpu` and `make bench-gpu`"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["tests/on_gpu.py", "test"], ["tests/on_gpu.py", "bench"], ["benchmarks/gpu.py"]],
+    ids=" ".join,
+)
+def test_what_needs_a_gpu_says_so_in_one_sentence(command):
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2
+    sentence = f"{command[0]}: expected a GPU that torch can use, got none"
+    assert [line.startswith(sentence) for line in done.stderr.splitlines()] == [True]
+
+
+def test_the_short_list_runs():
+    on_gpu.short_list("cpu")
+
+
+@pytest.mark.parametrize(("code", "result"), [(0, "passed"), (3, "failed with exit code 3")])
+def test_results_of_every_step_are_kept(monkeypatch, tmp_path, code, result):
+    program = [sys.executable, "-c", f"print('hello'); raise SystemExit({code})"]
+    plan = [
+        ("build", [*program[:2], "print(1)"], {}),
+        ("tests", program, {}),
+        ("memcheck", None, {}),
+    ]
+    monkeypatch.setattr(on_gpu, "steps", lambda what: plan)
+    monkeypatch.setattr(on_gpu, "OUT", tmp_path)
+    assert on_gpu.run("test") == (code != 0)
+    written = json.loads((tmp_path / "test.json").read_text())
+    assert {name: step["result"] for name, step in written.items()} == {
+        "build": "passed",
+        "tests": result,
+        "memcheck": "skipped: no compute-sanitizer",
+    }
+    for step in written.values():
+        assert_documented(step, FORMAT, "### Steps")
+    assert f"== tests: {result}\nhello" in (tmp_path / "test.txt").read_text()
+
+
+def test_the_plan_of_both_commands():
+    assert [name for name, *_ in on_gpu.steps("test")] == ["build", "tests", *on_gpu.TOOLS]
+    assert [name for name, *_ in on_gpu.steps("bench")] == ["build", "benchmark"]
+    for _, command, _ in on_gpu.steps("bench"):
+        assert (ROOT / command[1]).is_file()
+
+
+def test_the_benchmark_is_as_documented(monkeypatch, tmp_path):
+    """With the GPU's clock and its description replaced, on the CPU."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    gpu = importlib.import_module("gpu")
+
+    def once(calls):
+        for call in calls:
+            call()
+        return [2.0] * len(calls)
+
+    described = {"gpu": "none", "multiprocessors": 0, "torch": "", "cuda": "", "cudnn": 0}
+    replacements = {
+        "DEVICE": "cpu",
+        "IMAGE": 32,
+        "PRUNED": (1000,),
+        "LAYERS": ((8, 5),),
+        "resnet50": resnet18,
+        "machine": lambda: described,
+        "milliseconds": once,
+    }
+    for name, value in replacements.items():
+        monkeypatch.setattr(gpu, name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    json_path, text_path = tmp_path / "figures.json", tmp_path / "figures.txt"
+    options = ["--json", str(json_path), "--text", str(text_path), "--batch", "2"]
+    result = CliRunner().invoke(gpu.main, options)
+    assert result.exit_code == 0, result.output
+    content = json.loads(json_path.read_text())
+    assert list(content) == ["machine", "prune", "backward", "step", "summary"]
+    assert_documented(content["machine"], FORMAT, "### `machine`")
+    for part in ("prune", "backward", "step"):
+        for row in content[part]:
+            assert_documented(row, FORMAT, f"### `{part}`")
+    assert content["summary"].keys() == {f"{m} {d}" for m in gpu.MODES for d in gpu.DENSITIES}
+    assert "speedup" in text_path.read_text()
