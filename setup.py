@@ -52,8 +52,9 @@ def extension() -> CppExtension:
     if refusal:
         print(f"sparsetrain: building for the CPU only: {refusal}")
         return CppExtension("sparsetrain._C", plain, extra_compile_args={"cxx": cxx})
-    # Unset and no GPU is an error in torch.
-    archs = os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0")
+    if not torch.cuda.is_available():  # then torch cannot build for the GPUs that are here
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "9.0")
+    archs = os.environ.get("TORCH_CUDA_ARCH_LIST", "of the GPUs here")
     print(f"sparsetrain: building for the CPU and for CUDA ({archs})")
     # A register that is spilled is a mistake here, and so is an array that is no register.
     ptxas = "-Xptxas=-warn-spills,-warn-lmem-usage,-Werror"
