@@ -42,7 +42,8 @@ int64_t gather_scratch_bytes(const ConvShape& s, Pass pass);
 
 // The forward: y [N,P,Q,K] of x [N,H,W,C] and matrix [R,S,C,K], plus bias [K] unless nullptr; or
 // grad_input: dx [N,H,W,C] of dy [N,P,Q,K] and matrix [R,S,K,C]. Skips the zeros of x, of dy. Rows
-// of the matrix are matrix_pitch(columns) apart, filled up with zeros; it is aligned to 16 bytes.
+// of the matrix are matrix_pitch(columns) apart, filled up with zeros; it and out are aligned to 16
+// bytes.
 constexpr int64_t matrix_pitch(int64_t columns) { return (columns + 3) / 4 * 4; }
 template <class T>
 cudaError_t gather(const ConvShape& s, Pass pass, const T* source, const T* matrix, const T* bias,
@@ -51,8 +52,8 @@ cudaError_t gather(const ConvShape& s, Pass pass, const T* source, const T* matr
 template <class T>
 int64_t grad_weight_scratch_bytes(const ConvShape& s);
 
-// dw [K,R,S,C] of dy [N,P,Q,K] and x [N,H,W,C]. Skips the zeros of dy. C is a multiple of 4, and x
-// aligned to 16 bytes.
+// dw [K,R,S,C] of dy [N,P,Q,K] and x [N,H,W,C]. Skips the zeros of dy. C is a multiple of 4; x and
+// dw are aligned to 16 bytes.
 template <class T>
 cudaError_t grad_weight(const ConvShape& s, const T* dy, const T* x, T* dw, void* scratch,
                         cudaStream_t stream);

@@ -68,9 +68,12 @@ struct Gather {
     stage_sparse(tap / g.S, tap % g.S, first, thread, own, to);
     stage_dense(tap * channels, first, thread, own, to);
   }
-  __device__ void store(int64_t row, int64_t column, Compute value) const {
-    if (bias) value += Storage<T>::load(bias[column]);
-    out[row * columns + column] = Storage<T>::store(value);
+  __device__ void store(int64_t row, int64_t column, Vector<Compute> v) const {
+#pragma unroll
+    for (int i = 0; bias && i < Block::kVector; ++i) {
+      if (column + i < columns) v.value[i] += Storage<T>::load(bias[column + i]);
+    }
+    store_vector(out + row * columns + column, v, columns - column, pitch == columns);
   }
 
  private:

@@ -74,8 +74,8 @@ struct GradWeight {
           dense_vector(d, own, shared);
     }
   }
-  __device__ void store(int64_t row, int64_t column, Compute value) const {
-    dw[row * columns + column] = Storage<T>::store(value);
+  __device__ void store(int64_t row, int64_t column, const Vector<Compute>& v) const {
+    store_vector(dw + row * columns + column, v, Block::kVector, true);
   }
 
  private:

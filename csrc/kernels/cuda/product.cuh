@@ -54,6 +54,25 @@ __device__ __forceinline__ Vector<C> load_vector(const T* p, bool inside) {
   return v;
 }
 
+// p[0, kVector) = v; only what is below `left` unless whole, which asks p to be aligned as above.
+template <class T, class C>
+__device__ __forceinline__ void store_vector(T* p, const Vector<C>& v, int64_t left, bool whole) {
+  struct alignas(Tile<C>::kVector * sizeof(T)) Whole {
+    T value[Tile<C>::kVector];
+  };
+  Whole stored;
+#pragma unroll
+  for (int i = 0; i < Tile<C>::kVector; ++i) stored.value[i] = Storage<T>::store(v.value[i]);
+  if (whole) {
+    *reinterpret_cast<Whole*>(p) = stored;
+  } else {
+#pragma unroll
+    for (int i = 0; i < Tile<C>::kVector; ++i) {
+      if (i < left) p[i] = stored.value[i];
+    }
+  }
+}
+
 // put(i, p[i]) for eight neighbours, with zeros from `left` on.
 template <class T, class Put>
 __device__ __forceinline__ void stage_pack(const T* p, int left, bool aligned, const Put& put) {
@@ -71,10 +90,10 @@ __device__ __forceinline__ void stage_pack(const T* p, int left, bool aligned, c
   }
 }
 
-// A part of the product: tiles of depth [first, last) into partial [segment][rows][columns], or
-// straight into the result where there is one segment.
+// How a product is cut: each segment's tiles into partial [segment][rows][pitch], or straight into
+// the result where there is one segment.
 struct Split {
-  int64_t rows, columns;
+  int64_t rows, columns, pitch;
   int tiles, segments = 1, tiles_per_segment = 0, column_tiles = 0, row_tiles = 0;
 
   int64_t blocks() const { return int64_t{row_tiles} * column_tiles * segments; }
@@ -83,7 +102,9 @@ struct Split {
 template <class C>
 Split split(int64_t rows, int64_t columns, int tiles) {
   constexpr int64_t kBlocks = 528;  // two for each of 132 multiprocessors, twice
-  Split s{.rows = rows, .columns = columns, .tiles = tiles};
+  constexpr int64_t kVector = Tile<C>::kVector;
+  const int64_t pitch = (columns + kVector - 1) / kVector * kVector;
+  Split s{.rows = rows, .columns = columns, .pitch = pitch, .tiles = tiles};
   s.row_tiles = static_cast<int>((rows + kTileRows - 1) / kTileRows);
   s.column_tiles = static_cast<int>((columns + Tile<C>::kColumns - 1) / Tile<C>::kColumns);
   const int64_t blocks = int64_t{s.row_tiles} * s.column_tiles;
@@ -128,7 +149,7 @@ __device__ __forceinline__ void multiply(const Tile<C>& tile, C (&sum)[kGroup][k
 //   own(row, column)                   for the block's first row and column
 //   prepare(tile, Shared&)             before stage() of that tile
 //   stage(tile, own, Shared, Tile&)    all threads fill it, with zeros outside the operands
-//   store(row, column, value)          one element of the result
+//   store(row, column, Vector)         neighbours of the result, of which some may lie behind it
 template <class Problem>
 __global__ void __launch_bounds__(kProductThreads, 2)
     product_kernel(const Problem problem, const Split s,
@@ -157,20 +178,22 @@ __global__ void __launch_bounds__(kProductThreads, 2)
     __syncthreads();
   }
 
-  C* to = partial ? partial + segment * s.rows * s.columns : nullptr;
 #pragma unroll
   for (int i = 0; i < kGroup; ++i) {
     const int64_t at_row = row + again(threadIdx.x) / kWarp * kGroup + i;
     if (at_row >= s.rows) continue;
 #pragma unroll
-    for (int j = 0; j < kPerLane; ++j) {
-      const int vector = j / kVector * kWarp + again(threadIdx.x) % kWarp;
-      const int64_t at = column + vector * kVector + j % kVector;
+    for (int v = 0; v < Tile<C>::kVectors; ++v) {
+      const int64_t at = column + (v * kWarp + again(threadIdx.x) % kWarp) * kVector;
       if (at >= s.columns) continue;
-      if (to) {
-        to[at_row * s.columns + at] = sum[i][j];
+      Vector<C> part;
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) part.value[j] = sum[i][v * kVector + j];
+      if (partial) {
+        C* to = partial + (segment * s.rows + at_row) * s.pitch + at;
+        *reinterpret_cast<Vector<C>*>(to) = part;
       } else {
-        problem.store(at_row, at, sum[i][j]);
+        problem.store(at_row, at, part);
       }
     }
   }
@@ -181,18 +204,24 @@ template <class Problem>
 __global__ void __launch_bounds__(kProductThreads)
     add_segments_kernel(const Problem problem, const Split s,
                         const typename Problem::Compute* __restrict__ partial) {
-  const int64_t elements = s.rows * s.columns;
-  const int64_t i = int64_t{blockIdx.x} * kProductThreads + threadIdx.x;
-  if (i >= elements) return;
-  typename Problem::Compute sum = 0;
-  for (int segment = 0; segment < s.segments; ++segment) sum += partial[segment * elements + i];
-  problem.store(i / s.columns, i % s.columns, sum);
+  using C = typename Problem::Compute;
+  constexpr int kVector = Tile<C>::kVector;
+  const int64_t i = (int64_t{blockIdx.x} * kProductThreads + threadIdx.x) * kVector;
+  if (i >= s.rows * s.pitch) return;
+  Vector<C> sum = {};
+  for (int segment = 0; segment < s.segments; ++segment) {
+    const C* from = partial + segment * s.rows * s.pitch + i;
+    const auto part = *reinterpret_cast<const Vector<C>*>(from);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) sum.value[j] += part.value[j];
+  }
+  problem.store(i / s.pitch, i % s.pitch, sum);
 }
 
 template <class C>
 int64_t product_scratch_bytes(const Split& s) {
   if (s.segments == 1) return 0;
-  return s.segments * s.rows * s.columns * static_cast<int64_t>(sizeof(C));
+  return s.segments * s.rows * s.pitch * static_cast<int64_t>(sizeof(C));
 }
 
 template <class Problem>
@@ -203,7 +232,8 @@ cudaError_t run_product(const Problem& problem, const Split& s, void* scratch,
   const cudaError_t error =
       launch(product_kernel<Problem>, s.blocks(), kProductThreads, stream, problem, s, partial);
   if (error || !partial) return error;
-  const int64_t blocks = (s.rows * s.columns + kProductThreads - 1) / kProductThreads;
+  constexpr int64_t kEach = kProductThreads * Tile<C>::kVector;
+  const int64_t blocks = (s.rows * s.pitch + kEach - 1) / kEach;
   return launch(add_segments_kernel<Problem>, blocks, kProductThreads, stream, problem, s, partial);
 }
 
