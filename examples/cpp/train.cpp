@@ -13,8 +13,8 @@
 #include <ATen/ops/relu.h>
 #include <ATen/ops/zeros.h>
 #include <sparsetrain/accel/model.h>
-#include <sparsetrain/torch/ops.h>
 #include <sparsetrain/kernels/state.h>
+#include <sparsetrain/torch/ops.h>
 
 #include <cmath>
 #include <cstdio>

@@ -47,8 +47,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     observed_kernel(const int64_t* __restrict__ counts, int64_t blocks, int64_t elements,
                     int64_t every, double* __restrict__ state) {
-  const bool counted = due(state, every);
-  __syncthreads();  // before thread 0 counts this call
+  const bool counted = due(state, every);  // before block_sum()'s barrier, and the count behind it
   int64_t count = 0;
   if (counted) {
     for (int64_t i = threadIdx.x; i < blocks; i += kThreads) count += counts[i];

@@ -1,7 +1,8 @@
 // A GPU for tests: kernels compiled as C++ run here thread by thread, so that a machine without a
 // GPU can check their results, and a sanitizer their accesses. Every CUDA thread is a fiber; blocks
-// run one after another, and a fiber runs until it meets a barrier or a shuffle. A barrier that not
-// all of its threads reach ends the program, and so does a shuffle.
+// run one after another, and a fiber runs until it meets a barrier or a shuffle, in the order of
+// the threads or, every other launch, against it: a missing barrier shows in one of them. A barrier
+// that not all of its threads reach ends the program, and so does a shuffle.
 #pragma once
 
 #include <ucontext.h>
@@ -52,7 +53,7 @@ inline std::vector<Warp> warps;
 inline Barrier block;
 inline std::function<void()> kernel;
 inline size_t current;
-inline bool progress;
+inline bool progress, backwards = false;
 
 inline void run_current() {
   kernel();
@@ -83,7 +84,8 @@ inline void run_block() {
   for (size_t i = 0; i < blockDim.x; ++i) start(threads[i]);
   for (bool alive = true; alive;) {
     alive = progress = false;
-    for (current = 0; current < blockDim.x; ++current) {
+    for (size_t i = 0; i < blockDim.x; ++i) {
+      current = backwards ? blockDim.x - 1 - i : i;
       if (threads[current].done) continue;
       alive = true;
       threadIdx = dim3(static_cast<unsigned>(current), 0, 0);
@@ -99,6 +101,7 @@ inline void run_block() {
 inline void run_grid(const cudaLaunchConfig_t& config) {
   blockDim = config.blockDim;
   gridDim = config.gridDim;
+  backwards = !backwards;
   if (threads.size() < blockDim.x) threads.resize(blockDim.x);
   for (unsigned i = 0; i < gridDim.x; ++i) {
     blockIdx = dim3(i, 0, 0);
