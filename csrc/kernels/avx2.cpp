@@ -7,8 +7,10 @@
 #if defined(__x86_64__)
 
 // GCC 12 warns of the undefined pass-through operands inside its own intrinsics (GCC bug 105593).
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #include <immintrin.h>
 
 #include <algorithm>
@@ -16,8 +18,13 @@
 
 #include "inline.h"
 
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt"))), \
+                             apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt")
+#endif
 
 namespace sparsetrain::avx2 {
 // clang-format off: in this order
@@ -28,7 +35,11 @@ namespace sparsetrain::avx2 {
 // clang-format on
 }  // namespace sparsetrain::avx2
 
+#ifdef __clang__
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
 namespace sparsetrain {
 

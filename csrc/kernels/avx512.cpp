@@ -6,8 +6,10 @@
 #if defined(__x86_64__)
 
 // GCC 12 warns of the undefined pass-through operands inside its own intrinsics (GCC bug 105593).
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #include <immintrin.h>
 
 #include <algorithm>
@@ -15,8 +17,15 @@
 
 #include "inline.h"
 
+#ifdef __clang__
+#pragma clang attribute push(                                                               \
+    __attribute__((                                                                         \
+        target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt"))), \
+    apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt")
+#endif
 
 namespace sparsetrain::avx512 {
 // clang-format off: in this order
@@ -27,7 +36,11 @@ namespace sparsetrain::avx512 {
 // clang-format on
 }  // namespace sparsetrain::avx512
 
+#ifdef __clang__
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
 namespace sparsetrain {
 
