@@ -32,6 +32,10 @@ def _pair(function: str, name: str, value: IntPair) -> tuple[int, int]:
         raise ValueError(
             f"sparsetrain.{function}: expected {name} to be one integer or two, got {value!r}"
         )
+    if any(isinstance(number, int) and abs(number) >= 2**63 for number in pair):
+        raise ValueError(
+            f"sparsetrain.{function}: expected {name} to be integers below 2^31, got {value!r}"
+        )
     return pair[0], pair[1]
 
 

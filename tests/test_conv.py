@@ -240,9 +240,13 @@ X, W = torch.zeros(1, 4, 5, 5), torch.zeros(6, 4, 3, 3)
         (lambda f: f(X.int(), W.int()), TypeError, r"input to be float32, .* got Int"),
         (lambda f: f(X, W.double()), TypeError, r"weight to be Float like input, got Double"),
         (lambda f: f(X, W.to("meta")), ValueError, r"weight to be on cpu like input, got meta"),
-        (lambda f: f(X, W, stride=-1), ValueError, r"stride to be two .* least 1, got \[-1, -1\]"),
+        (
+            lambda f: f(X, W, stride=-1),
+            ValueError,
+            r"stride to be two .* least 1 .* got \[-1, -1\]",
+        ),
         (lambda f: f(X, W, stride=0), ValueError, r"stride to be two integers .* got \[0, 0\]"),
-        (lambda f: f(X, W, padding=-1), ValueError, r"padding to be two .* 0, got \[-1, -1\]"),
+        (lambda f: f(X, W, padding=-1), ValueError, r"padding to be two .* 0 .* got \[-1, -1\]"),
         (lambda f: f(X, W, dilation=0), ValueError, r"dilation to be two .* got \[0, 0\]"),
         (lambda f: f(X, W, groups=0), ValueError, r"groups to be at least 1, got 0"),
         (

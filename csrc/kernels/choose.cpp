@@ -18,6 +18,8 @@ double product(std::initializer_list<int64_t> factors) {
 constexpr double kCallNs = 15e3;
 // A prediction may be off by this much; where it matters, dense is the safe side.
 constexpr double kMargin = 0.85;
+// Counting the work takes the square of the kernel's width.
+constexpr int64_t kWidestKernel = 4096;
 
 int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
@@ -32,6 +34,7 @@ void count_spread(const ConvShape& s, Pass pass, double density, VectorShape vec
     pixels += static_cast<double>(piece.count);
     slots += product({piece.count, piece.slots});
   }
+  work.fits = plan.fits();
   const double blocks = product({plan.groups, plan.blocks});
   const double lists = row_pairs * pixels * static_cast<double>(plan.tiles) * blocks;
   work.visits = lists * static_cast<double>(plan.registers);
@@ -43,6 +46,7 @@ void count_spread(const ConvShape& s, Pass pass, double density, VectorShape vec
 
 void count_correlate(const ConvShape& s, double density, VectorShape vector, Work& work) {
   const CorrelatePlan plan = plan_correlate(s, vector, 1);
+  work.fits = plan.fits();
   const double blocks = product({s.groups, plan.blocks});
   const double taps = product({s.R, s.S, plan.registers});
   work.visits = product({plan.bands(), plan.channels_out}) * blocks * taps;
@@ -123,6 +127,10 @@ Choice choose(const Call& call, Backend wanted, const CostTable& table) {
   if (s.N * s.K * s.P() * s.Q() == 0 || s.C == 0) {
     return {wanted == Backend::kSparse ? wanted : Backend::kDense, false, "empty", 0, 0};
   }
+  if (s.S > kWidestKernel) {
+    const Backend backend = wanted == Backend::kSparse ? wanted : Backend::kDense;
+    return {backend, false, "very wide kernels run dense", 0, 0};
+  }
   const Costs* own = table.of(call.dtype);
   const Costs& costs = own ? *own : table.float32;  // a guess for what never runs sparse by itself
   const PassCosts& cost = costs.pass[static_cast<int>(call.pass)];
@@ -130,12 +138,14 @@ Choice choose(const Call& call, Backend wanted, const CostTable& table) {
     return 1e-6 * (cost.vector_ns * w.vectors + cost.visit_ns * w.visits + cost.list_ns * w.lists +
                    cost.copy_ns * w.copies + kCallNs);
   };
-  Choice choice{Backend::kDense, false, "", dense_ms(call, costs),
-                sparse_ms(work_of(call, costs.vector, false))};
+  const Work work = work_of(call, costs.vector, false);
+  bool fits = work.fits;
+  Choice choice{Backend::kDense, false, "", dense_ms(call, costs), sparse_ms(work)};
   if (call.pass == Pass::kGradWeight && has_exchanged_roles(s)) {
-    const double by_input_ms = sparse_ms(work_of(call, costs.vector, true));
-    choice.by_input = by_input_ms < choice.sparse_ms;
-    choice.sparse_ms = std::min(choice.sparse_ms, by_input_ms);
+    const Work exchanged = work_of(call, costs.vector, true);
+    choice.by_input = exchanged.fits && (!fits || sparse_ms(exchanged) < choice.sparse_ms);
+    if (choice.by_input) choice.sparse_ms = sparse_ms(exchanged);
+    fits |= choice.by_input;
   }
   const auto answer = [&](Backend backend, const char* reason) {
     choice.backend = backend;
@@ -144,6 +154,7 @@ Choice choose(const Call& call, Backend wanted, const CostTable& table) {
   };
   if (wanted != Backend::kAuto) return answer(wanted, "asked for");
   if (const char* reason = unsuited(call, table)) return answer(Backend::kDense, reason);
+  if (!fits) return answer(Backend::kDense, "too large for lists that count in 32 bits");
   if (choice.sparse_ms < kMargin * choice.dense_ms) {
     return answer(Backend::kSparse, choice.by_input ? "few nonzeros in x" : "few nonzeros");
   }

@@ -28,6 +28,7 @@ struct Work {
   double visits;          // walks along one list: a branch miss, and sums loaded and stored
   double lists;           // elements of the sparse operand, compressed
   double copies;          // elements of the dense operands, read and written once
+  bool fits;              // what the plan counts in 32 bits does not overflow
 };
 
 // What one machine takes for a unit of Work of one pass, one thread, in nanoseconds.

@@ -71,6 +71,11 @@ Band CorrelatePlan::band(int64_t index) const {
           column, std::min(band_columns, shape.Q() - column)};
 }
 
+bool CorrelatePlan::fits() const {
+  const int64_t pixels = band_images * band_rows * band_columns + vector.width;
+  return fits_32_bits(pixels, shape.K) && fits_32_bits(copy_pixels(), block * vector.scalar_bytes);
+}
+
 int64_t CorrelatePlan::stream_entries() const {
   // Room for a whole vector more, in cache lines; an odd number of them, so that streams do not
   // fall into the same sets of the cache.

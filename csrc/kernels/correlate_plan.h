@@ -68,6 +68,9 @@ struct CorrelatePlan {
     return (set * copy_pixels() * block + sum_scalars()) * vector.scalar_bytes;
   }
 
+  // Whether the 32 bits of list entries reach: counts of a band's nonzeros.
+  bool fits() const;
+
   int64_t boxes() const;
   TapBox box(int64_t index) const;
 };

@@ -78,6 +78,12 @@ int64_t SpreadPlan::list_work_bytes() const {
   return region_rows * source_width * padded_tile * vector.scalar_bytes;
 }
 
+bool SpreadPlan::fits() const {
+  const int64_t channels = tile + vector.width;  // a whole vector more is written
+  return fits_32_bits(source_width, channels) &&
+         fits_32_bits(channels, shape.S * block * vector.scalar_bytes);
+}
+
 int64_t SpreadPlan::source_row(int64_t out_row, int64_t r) const {
   if (forward) {
     const int64_t row = out_row * shape.stride_h - shape.pad_h + r * shape.dilation_h;

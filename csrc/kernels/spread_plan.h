@@ -52,6 +52,9 @@ struct SpreadPlan {
     return (tiles * tile_scalars() + band_scalars()) * vector.scalar_bytes;
   }
 
+  // Whether the 32 bits of list entries reach: counts of a row's nonzeros, and offsets of weights.
+  bool fits() const;
+
   // The source row of image-row `out_row` under kernel row r, or -1.
   int64_t source_row(int64_t out_row, int64_t r) const;
   // The pieces of a kernel row; piece(i) for i in [0, pieces()).

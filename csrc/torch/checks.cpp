@@ -22,9 +22,13 @@ void check_floating(const char* op, const char* what, const at::Tensor& t) {
 
 namespace {
 
+// Below 2^31 they may be multiplied with each other without leaving 64 bits.
 void check_pair(const char* op, const char* what, c10::SymIntArrayRef pair, int64_t least) {
-  SPARSETRAIN_CHECK(pair.size() == 2 && pair[0] >= least && pair[1] >= least, ValueError, op, what,
-                    c10::str("two integers of at least ", least), pair);
+  constexpr int64_t kLimit = int64_t{1} << 31;
+  SPARSETRAIN_CHECK(pair.size() == 2 && pair[0] >= least && pair[1] >= least && pair[0] < kLimit &&
+                        pair[1] < kLimit,
+                    ValueError, op, what,
+                    c10::str("two integers of at least ", least, " and below 2^31"), pair);
 }
 
 }  // namespace
@@ -56,6 +60,7 @@ void check_conv2d(const char* op, const at::Tensor& input, const at::Tensor& wei
   SPARSETRAIN_CHECK(weight.sym_size(0) >= 1 && weight.sym_size(1) >= 1 && weight.sym_size(2) >= 1 &&
                         weight.sym_size(3) >= 1,
                     ValueError, op, "weight", "without an empty dimension", weight.sym_sizes());
+  check_pair(op, "the kernel", weight.sym_sizes().slice(2), 1);
 }
 
 c10::SymDimVector output_size(const char* op, const at::Tensor& input, const at::Tensor& weight,

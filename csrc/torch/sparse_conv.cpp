@@ -50,6 +50,17 @@ const Kernels<T>& current_kernels() {
   return kernels<T>(isa);
 }
 
+// auto has run such a call dense; only a forced "sparse" meets this.
+template <class Plan>
+void check_fits(const Plan& plan) {
+  const ConvShape& s = plan.shape;
+  SPARSETRAIN_CHECK(plan.fits(), ValueError, "conv2d", "a call on backend 'sparse'",
+                    "small enough for lists that count in 32 bits",
+                    c10::str("images ", s.W, " wide, kernels ", s.S, " wide and dilated by ",
+                             s.dilation_h, ", ", s.dilation_w),
+                    ". Use 'auto' or 'dense'");
+}
+
 // Lists of a plan in a block of scratch, and *work, what each thread has beside them.
 template <class Lists, class S, class Plan>
 Lists lists_in(Scratch& scratch, const Plan& plan, int64_t bases, int64_t* work) {
@@ -74,6 +85,7 @@ class Spread {
       : kernels_(current_kernels<T>()),
         plan_(plan_spread(shape, pass, kernels_.vector)),
         source_(input_view<T>(source)) {
+    check_fits(plan_);
     lists_ = lists_in<PixelLists<S>, S>(scratch_, plan_, plan_.list_bases(), &work_);
   }
 
@@ -114,6 +126,7 @@ class Correlate {
                              at::get_num_threads())),
         source_(input_view<T>(source)) {
     plan_.exchanged = exchanged;
+    check_fits(plan_);
     lists_ = lists_in<ChannelLists<S>, S>(scratch_, plan_, plan_.bands(), &work_);
   }
 

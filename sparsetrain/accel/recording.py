@@ -115,7 +115,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _forward(self, a: dict[str, Any]) -> None:
         x, weight = a["input"], a["weight"]
-        if weight.dim() != 4 or a.get("transposed", False):
+        if weight.dim() != 4 or a.get("transposed", False) or weight.is_complex():
             return
         x = x if x.dim() == 4 else x.unsqueeze(0)
         self._calls.append(
@@ -262,7 +262,9 @@ def record(model: nn.Module, images: int = 4, *, linear: bool = False) -> Record
             loss(model(x), y).backward()
         print(accel.compare(rec.workload()))
 
-    `linear` also records linear layers, as 1 x 1 convolutions; the paper's figures are without.
+    Convolutions of other ranks, transposed and complex ones (which torch makes of real ones that
+    are recorded) are left out. `linear` also records linear layers, as 1 x 1 convolutions; the
+    paper's figures are without.
 
     Raises:
         ValueError: `model` is compiled: its operators cannot be seen.
