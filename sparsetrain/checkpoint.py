@@ -1,5 +1,6 @@
 """Checkpoints of a run: one file, whole or not there, that says what it belongs to."""
 
+import io
 import pickle
 import struct
 import zipfile
@@ -53,7 +54,9 @@ def save(path: Path, trainer: Trainer) -> None:
         **trainer.state_dict(),
     }
     if trainer.rank == 0:
-        write_atomically(path, lambda file: torch.save(content, file))
+        memory = io.BytesIO()  # into a file, torch reports a full disk as an error of its own
+        torch.save(content, memory)
+        write_atomically(path, lambda file: file.write(memory.getbuffer()))
 
 
 def load(path: Path) -> dict[str, Any]:
