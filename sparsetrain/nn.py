@@ -26,7 +26,8 @@ class Seen(NamedTuple):
 class Observer(StateModule):
     """Counts nonzeros of every n-th tensor (`forward`) or of every n-th gradient (`gradient`).
 
-    state: float64 [calls, elements, nonzeros].
+    state: float64 [calls, elements, nonzeros]. A forward that non-reentrant checkpointing repeats
+    is a call of its own: the same tensor is then counted again, so the density stays what it is.
     """
 
     def __init__(self, every: int) -> None:

@@ -156,6 +156,16 @@ def test_recomputation_draws_nothing_anew(reentrant):
     assert states(model)[0][pruning.PUSHES] == 4
 
 
+@pytest.mark.parametrize("reentrant, calls", [(False, 2), (True, 1)])
+def test_a_forward_that_is_repeated_is_observed_again(reentrant, calls):
+    """PyTorch tells no module that it runs again; what is counted is the same tensor."""
+    model = convert(small_net(), 0.9, measure_every=1)
+    for i in range(3):
+        checkpoint(model, images(i).requires_grad_(), use_reentrant=reentrant).sum().backward()
+        conv = next(m for m in model.modules() if hasattr(m, "input_observer"))
+        assert conv.input_observer.state.tolist() == [calls * (i + 1), 4 * 3 * 8 * 8, 4 * 3 * 8 * 8]
+
+
 def test_accumulated_gradients_are_the_sum_of_those_apart():
     model, twin = pruned_net(), pruned_net()
     apart = [step(model, i) for i in range(3)]
