@@ -52,6 +52,7 @@ class Choice:
 class Work:
     dense_macs: float
     dense_elements: float
+    dense_calls: float
     vectors: float
     visits: float
     lists: float

@@ -17,8 +17,8 @@ def costs() -> CostTable:
     """The table in force: {"isa": name, storage: {pass: {unit: nanoseconds}}}.
 
     Storages are float32, bfloat16 and float16, passes forward, grad_input and grad_weight, units
-    those of csrc/kernels/choose.h: what one thread takes for a dense multiply-add or element, for a
-    sparse vector multiply-add, a walk along a list, a listed element, a copied element.
+    those of csrc/kernels/choose.h: what one thread takes for a dense multiply-add, element or call,
+    for a sparse vector multiply-add, a walk along a list, a listed element, a copied element.
     """
     return {"isa": _C.isa(), **_C.costs()}
 

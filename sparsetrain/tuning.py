@@ -20,12 +20,13 @@ from sparsetrain.costs import CostTable, costs
 
 PASSES = ("forward", "grad_input", "grad_weight")
 STORAGES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DENSE_UNITS = ("dense_mac_ns", "dense_element_ns")
+DENSE_UNITS = ("dense_mac_ns", "dense_element_ns", "dense_call_ns")
 SPARSE_UNITS = ("vector_ns", "visit_ns", "list_ns", "copy_ns")
 # What each unit is a cost of, as attributes of _C.Work.
 COUNTS = {
     "dense_mac_ns": "dense_macs",
     "dense_element_ns": "dense_elements",
+    "dense_call_ns": "dense_calls",
     "vector_ns": "vectors",
     "visit_ns": "visits",
     "list_ns": "lists",
@@ -63,6 +64,9 @@ SHAPES = (
     Shape(16, 384, 6, 1152, 1, 1),
     Shape(8, 48, 20, 48, 5, 1),
     Shape(16, 32, 24, 32, 3, 1),
+    Shape(2, 16, 10, 16, 3, 1),
+    Shape(4, 32, 6, 48, 3, 1),
+    Shape(6, 16, 12, 32, 3, 1),
 )
 
 

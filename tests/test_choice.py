@@ -106,6 +106,19 @@ def test_predicted_times_are_counts_times_costs(own_costs):
         )
 
 
+@pytest.mark.parametrize(
+    ("batch", "kernel", "stride", "calls"),
+    [(8, 3, 1, 1), (1, 3, 1, 0), (8, 1, 1, 0), (16, 1, 1, 1), (8, 1, 2, 1)],
+)
+def test_a_dense_call_has_a_price_where_torch_calls_onednn(batch, kernel, stride, calls, own_costs):
+    table = priced(0.0, 0.0)
+    for name in tuning.PASSES:
+        table["float32"][name]["dense_call_ns"] = 3e6
+    sparsetrain.set_costs(table)
+    told = sparsetrain.explain((batch, 64, 8, 8), (64, 64, kernel, kernel), stride, kernel // 2)
+    assert {getattr(told, name).dense_ms for name in tuning.PASSES} == {3.0 * calls}
+
+
 def damaged(path: list[str], value: object) -> dict:
     """The table that ships with one entry replaced, or removed where value is None."""
     table = copy.deepcopy(sparsetrain.costs())
@@ -206,7 +219,7 @@ def test_a_pruning_state_brings_its_costs_along(own_costs):
         ((4, 32, 9, 9), (32, 1, 3, 3), {"groups": 32, "padding": 1}),
         ((4, 64, 12, 12), (64, 64, 3, 3), {"dilation": 2, "padding": (2, 1)}),
         ((4, 3, 17, 16), (64, 3, 7, 7), {"stride": (2, 3), "padding": 3}),
-        ((2, 16, 6, 6), (16, 16, 3, 3), {}),  # tiny
+        ((2, 16, 6, 6), (16, 16, 1, 1), {}),  # tiny, and not oneDNN's
     ],
 )
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -66,13 +66,18 @@ Work dense_work(const Call& call, VectorShape vector) {
                     product({round_up(across, vector.width), along});
   work.dense_elements = product({s.N, s.C, s.H, s.W}) + product({s.N, s.K, s.P(), s.Q()}) +
                         product({s.K, c, s.R, s.S});
+  // Of the rule by which torch leaves small calls to loops of its own, what holds for every type
+  // and number of threads.
+  const bool larger = s.R * s.S > 1 || s.stride_h > 1 || s.stride_w > 1 || s.N >= 16;
+  work.dense_calls = s.N > 1 && larger ? 1 : 0;
   return work;
 }
 
 double dense_ms(const Call& call, const Costs& costs) {
   const PassCosts& cost = costs.pass[static_cast<int>(call.pass)];
   const Work work = dense_work(call, costs.vector);
-  return 1e-6 * (cost.dense_mac_ns * work.dense_macs + cost.dense_element_ns * work.dense_elements);
+  return 1e-6 * (cost.dense_mac_ns * work.dense_macs + cost.dense_element_ns * work.dense_elements +
+                 cost.dense_call_ns * work.dense_calls);
 }
 
 }  // namespace

@@ -24,6 +24,7 @@ struct Call {
 struct Work {
   double dense_macs;      // multiply-adds of the dense convolution, channels padded to vectors
   double dense_elements;  // of its three tensors
+  double dense_calls;     // 1 where torch goes through oneDNN, whose calls cost, else 0
   double vectors;         // vector multiply-adds with nonzeros
   double visits;          // walks along one list: a branch miss, and sums loaded and stored
   double lists;           // elements of the sparse operand, compressed
@@ -33,7 +34,7 @@ struct Work {
 
 // What one machine takes for a unit of Work of one pass, one thread, in nanoseconds.
 struct PassCosts {
-  double dense_mac_ns, dense_element_ns;
+  double dense_mac_ns, dense_element_ns, dense_call_ns;
   double vector_ns, visit_ns, list_ns, copy_ns;
 };
 struct Costs {

@@ -25,9 +25,13 @@ constexpr std::pair<const char*, Costs CostTable::*> kStorages[] = {
     {"float16", &CostTable::float16}};
 constexpr const char* kPasses[] = {"forward", "grad_input", "grad_weight"};  // in the order of Pass
 constexpr std::pair<const char*, double PassCosts::*> kUnits[] = {
-    {"dense_mac_ns", &PassCosts::dense_mac_ns}, {"dense_element_ns", &PassCosts::dense_element_ns},
-    {"vector_ns", &PassCosts::vector_ns},       {"visit_ns", &PassCosts::visit_ns},
-    {"list_ns", &PassCosts::list_ns},           {"copy_ns", &PassCosts::copy_ns}};
+    {"dense_mac_ns", &PassCosts::dense_mac_ns},
+    {"dense_element_ns", &PassCosts::dense_element_ns},
+    {"dense_call_ns", &PassCosts::dense_call_ns},
+    {"vector_ns", &PassCosts::vector_ns},
+    {"visit_ns", &PassCosts::visit_ns},
+    {"list_ns", &PassCosts::list_ns},
+    {"copy_ns", &PassCosts::copy_ns}};
 
 // The cost table as {storage: {pass: {unit: nanoseconds}}}.
 using CostDict = std::map<std::string, std::map<std::string, std::map<std::string, double>>>;
@@ -104,6 +108,7 @@ void bind_choose(py::module_& m) {
   py::class_<Work>(m, "Work")
       .def_readonly("dense_macs", &Work::dense_macs)
       .def_readonly("dense_elements", &Work::dense_elements)
+      .def_readonly("dense_calls", &Work::dense_calls)
       .def_readonly("vectors", &Work::vectors)
       .def_readonly("visits", &Work::visits)
       .def_readonly("lists", &Work::lists)

@@ -33,17 +33,19 @@ DType dtype_of(const at::Tensor& t) {
   }
 }
 
-// Share of nonzeros in up to 128 runs of 64 elements, evenly spread over the tensor's storage:
+// Share of nonzeros in up to 128 runs of 32 elements, evenly spread over the tensor's storage:
 // cheap, and the same for the same tensor.
 template <class T>
 double sampled_density(const T* data, int64_t n) {
-  constexpr int64_t kRuns = 128, kRun = 64;
+  constexpr int64_t kRuns = 128, kRun = 32;
   // Odd, so that the runs do not fall on the same channels or columns of every image.
   const int64_t step = std::max<int64_t>(n / kRuns, kRun) | 1;
   int64_t seen = 0, nonzeros = 0;
   for (int64_t begin = 0; begin < n; begin += step) {
     const int64_t end = std::min(begin + kRun, n);
-    for (int64_t i = begin; i < end; ++i) nonzeros += Storage<T>::load(data[i]) != 0;
+    int found = 0;  // narrow, so that the loop fills vectors
+    for (int64_t i = begin; i < end; ++i) found += Storage<T>::load(data[i]) != 0;
+    nonzeros += found;
     seen += end - begin;
   }
   return seen ? static_cast<double>(nonzeros) / static_cast<double>(seen) : 0;

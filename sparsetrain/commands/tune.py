@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -39,11 +40,12 @@ def tune(file: Path, storages: tuple[str, ...]) -> None:
 
 def _show(table: CostTable, storages: tuple[str, ...]) -> None:
     units = list(table["float32"]["forward"])
-    shown = Table(title=f"costs, ns, one thread of {table['isa']}")
-    names = ("storage", "pass")
-    for column in (*names, *(u.removesuffix("_ns") for u in units)):
-        shown.add_column(column, no_wrap=True, justify="left" if column in names else "right")
     for storage in storages:
+        shown = Table(title=f"costs of {storage}, ns, one thread of {table['isa']}", box=SIMPLE_HEAD)
+        shown.add_column("pass")
+        for unit in units:
+            shown.add_column(unit.removesuffix("_ns").replace("_", " "), justify="right")
         for name in PASSES:
-            shown.add_row(storage, name, *(f"{table[storage][name][u]:.3g}" for u in units))
-    Console().print(shown)
+            costs = (table[storage][name][u] for u in units)
+            shown.add_row(name, *(f"{ns:,.0f}" if ns >= 100 else f"{ns:.3g}" for ns in costs))
+        Console().print(shown)
