@@ -41,8 +41,9 @@ def tune(file: Path, storages: tuple[str, ...]) -> None:
 def _show(table: CostTable, storages: tuple[str, ...]) -> None:
     units = list(table["float32"]["forward"])
     for storage in storages:
-        shown = Table(title=f"costs of {storage}, ns, one thread of {table['isa']}", box=SIMPLE_HEAD)
-        shown.add_column("pass")
+        title = f"costs of {storage}, ns, one thread of {table['isa']}"
+        shown = Table(title=title, box=SIMPLE_HEAD, padding=0)
+        shown.add_column("pass", no_wrap=True)
         for unit in units:
             shown.add_column(unit.removesuffix("_ns").replace("_", " "), justify="right")
         for name in PASSES:
