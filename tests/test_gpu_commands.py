@@ -14,7 +14,7 @@ from test_formats import assert_documented
 from torchvision.models import resnet18
 
 ROOT = Path(__file__).parent.parent
-FORMAT = "## On a GPU: `make test-gpu` and `make bench-gpu`"
+FORMAT = "## On a GPU: `make test-gpu`, and `make bench-gpu` or `benchmarks/gpu.py --json FILE`"
 
 
 @pytest.mark.parametrize(
