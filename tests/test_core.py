@@ -7,6 +7,7 @@ from cmake_build import build, run
 TESTS = ("test_accel", "test_kernels", "test_threads", "test_work")
 CUDA = (
     "test_cuda_conv",
+    "test_cuda_cusparse",
     "test_cuda_prune",
 )  # not under ThreadSanitizer, which does not follow fibers
 OPTIONS = {
@@ -20,7 +21,7 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_core(name):
     """accel: stepped chips; kernels: odd and random shapes; work: counts; threads: side by side;
-    cuda_conv, cuda_prune: CUDA kernels, emulated.
+    cuda_*: CUDA kernels, emulated.
     """
     tests = TESTS if name == "core-thread" else TESTS + CUDA
     folder = build(name, *OPTIONS[name], targets=tests)

@@ -32,7 +32,9 @@ def allowed(file, include):
     std = re.fullmatch(STD, include) and include != "<iostream>"
     if in_room(file, "kernels"):
         if in_room(file, "kernels/cuda"):
-            return bool(own or std or re.match(r'<cuda_runtime|"(\.\./)+\w+\.h"', include))
+            return bool(
+                own or std or re.match(r'<cuda_runtime|<cusparse\.h>|"(\.\./)+\w+\.h"', include)
+            )
         return bool(own or std or include in {'"../shape.h"', "<immintrin.h>"})
     if in_room(file, "accel"):
         return bool(own or std or include == '"../shape.h"')

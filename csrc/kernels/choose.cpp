@@ -80,6 +80,19 @@ double dense_ms(const Call& call, const Costs& costs) {
                  cost.dense_call_ns * work.dense_calls);
 }
 
+// Whether 32-bit indices reach every element of the matrices of a gradient (kernels/cuda/csr.h),
+// even if no element of dy were 0. cuSPARSE fails from 2^31 - 127 entries on, and with more columns
+// than 65535 blocks of 16.
+bool fits_cusparse(const ConvShape& s, Pass pass) {
+  constexpr double kMost = 2147483520;
+  const double grad = product({s.N, s.P(), s.Q(), s.K});
+  const double pixels = product({s.N, s.H + 2 * s.pad_h, s.W + 2 * s.pad_w});
+  const double taps = pass == Pass::kGradInput ? product({s.R, s.S}) : 1;
+  const auto channels = static_cast<double>(s.C + 8);  // in rows filled up to 16 bytes
+  return s.C < 65535 * 16 && taps * grad <= kMost && pixels * channels <= kMost &&
+         product({s.R, s.S, s.K}) * channels <= kMost;
+}
+
 }  // namespace
 
 bool has_exchanged_roles(const ConvShape& s) {
@@ -183,6 +196,12 @@ Choice choose_on_cuda(const Call& call, Backend wanted) {
     if (extent >= kMost) return answer(Backend::kDense, "too large for the CUDA kernels' indices");
   }
   if (wanted == Backend::kSparse) return answer(Backend::kSparse, "asked for");
+  if (wanted == Backend::kCusparse) {
+    if (call.pass == Pass::kForward) return answer(Backend::kDense, "cuSPARSE runs gradients only");
+    const bool fits = fits_cusparse(s, call.pass);
+    return fits ? answer(wanted, "asked for")
+                : answer(Backend::kDense, "too large for cuSPARSE's 32-bit indices");
+  }
   return answer(Backend::kDense, "no GPU has been timed yet");
 }
 

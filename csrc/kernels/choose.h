@@ -7,7 +7,7 @@
 
 namespace sparsetrain {
 
-enum class Backend { kAuto, kSparse, kDense };
+enum class Backend { kAuto, kSparse, kDense, kCusparse };
 enum class DType { kFloat64, kFloat32, kBFloat16, kFloat16 };
 
 // One convolution pass to be run. Densities: nonzeros / elements of x and of dy, in [0,1]. The
@@ -53,7 +53,7 @@ struct CostTable {
 };
 
 struct Choice {
-  Backend backend;  // kSparse or kDense
+  Backend backend;  // not kAuto
   bool by_input;    // sparse grad_weight: the zeros of x are skipped, not those of dy
   const char* reason;
   double dense_ms, sparse_ms;  // predicted, one thread
@@ -80,8 +80,9 @@ const char* unsuited(const Call& call, const CostTable& table);
 // predicted to be clearly faster; dense accepts the rest.
 Choice choose(const Call& call, Backend wanted, const CostTable& table);
 
-// The same on CUDA, whose kernels take ungrouped shapes that 31 bits can count. No GPU has been
-// timed yet, so that `auto` is dense and the predicted times are NaN.
+// The same on CUDA, whose kernels take ungrouped shapes that 31 bits can count; cuSPARSE, which
+// only runs when asked for, and only gradients, takes fewer of them. No GPU has been timed yet, so
+// that `auto` is dense and the predicted times are NaN.
 Choice choose_on_cuda(const Call& call, Backend wanted);
 
 }  // namespace sparsetrain

@@ -1,0 +1,201 @@
+// The gradients by cuSPARSE, run by the emulator with a plain product in cuSPARSE's place, against
+// a naive convolution in double.
+#include <memory>
+#include <random>
+
+#include "check.h"
+#include "cuda_cases.h"
+#include "kernels/choose.h"
+#include "kernels/cuda/spmm.h"
+
+namespace {
+
+using namespace sparsetrain;
+
+Choice chosen(const ConvShape& s, Pass pass) {
+  return choose_on_cuda({s, pass, DType::kFloat32, true, 1, 1}, Backend::kCusparse);
+}
+
+// The matrix of one pass, in memory of exactly its size.
+template <class T>
+struct Matrix {
+  Memory<int> start, column;
+  Memory<T> value;
+  cuda::Csr<T> csr;
+
+  Matrix(const ConvShape& s, Pass pass, int64_t entries)
+      : start(cuda::csr_rows(s, pass) + 1),
+        column(entries),
+        value(entries),
+        csr{cuda::csr_rows(s, pass),
+            cuda::csr_columns(s, pass),
+            entries,
+            start.data(),
+            column.data(),
+            value.data()} {}
+};
+
+template <class T>
+class Case {
+  using Compute = typename Storage<T>::Compute;
+
+ public:
+  Case(const ConvShape& s, double density, bool aligned, std::mt19937& random)
+      : s_(s),
+        x_(s.N * s.H * s.W * s.C),
+        dy_(s.N * s.P() * s.Q() * s.K, aligned),
+        w_(s.K * s.R * s.S * s.C) {
+    x_.fill(1, random);
+    dy_.fill(density, random);
+    w_.fill(1, random);
+  }
+
+  void run() {
+    grad_input();
+    grad_weight();
+  }
+
+ private:
+  // The matrix, whose number of entries is wanted, made twice: threads run in their order and
+  // against it.
+  std::unique_ptr<Matrix<T>> matrix(Pass pass, int64_t wanted) {
+    CHECK(chosen(s_, pass).backend == Backend::kCusparse);
+    Memory<uint32_t> bits(cuda::nonzero_words(s_));
+    Memory<char> counts(cuda::counts_bytes(s_, pass));
+    int64_t entries = -1;
+    CHECK(cuda::mark_nonzeros(s_, dy_.data(), bits.data(), nullptr) == cudaSuccess);
+    CHECK(cuda::count_entries(s_, pass, bits.data(), counts.data(), &entries, nullptr) ==
+          cudaSuccess);
+    CHECK(entries == wanted);
+    auto one = std::make_unique<Matrix<T>>(s_, pass, entries);
+    Matrix<T> two(s_, pass, entries);
+    for (const cuda::Csr<T>& csr : {one->csr, two.csr}) {
+      CHECK(cuda::write_csr<T>(s_, pass, dy_.data(), bits.data(), counts.data(), csr, nullptr) ==
+            cudaSuccess);
+    }
+    CHECK(one->start.equals(two.start) && one->column.equals(two.column));
+    CHECK(one->value.equals(two.value));
+    return one;
+  }
+
+  template <class Out>
+  void multiply(Pass pass, const cuda::Csr<T>& csr, Memory<T>& dense, Memory<Out>& out) {
+    if (csr.entries == 0) return out.clear();  // as the seam does
+    cusparseContext context;
+    size_t bytes = 0;
+    CHECK(cuda::spmm_scratch_bytes(&context, s_, pass, csr, dense.data(), out.data(), &bytes) ==
+          CUSPARSE_STATUS_SUCCESS);
+    Memory<char> scratch(static_cast<int64_t>(bytes));
+    CHECK(cuda::spmm(&context, s_, pass, csr, dense.data(), out.data(), scratch.data()) ==
+          CUSPARSE_STATUS_SUCCESS);
+  }
+
+  void grad_input() {
+    Memory<T> w(w_.size()), dx(x_.size());
+    for (int64_t i = 0; i < w.size(); ++i) {  // [K,R,S,C] to [R,S,K,C]
+      const int64_t c = i % s_.C, tap = i / s_.C % (s_.R * s_.S), k = i / s_.C / (s_.R * s_.S);
+      w.set((tap * s_.K + k) * s_.C + c, w_.at(i));
+    }
+    Sums sums(dx.size());
+    int64_t entries = 0;
+    each_product(s_, [&](int64_t x, int64_t w, int64_t y) {
+      sums.add(x, dy_.at(y) * w_.at(w));
+      entries += x % s_.C == 0 && dy_.at(y) != 0;
+    });
+    const auto made = matrix(Pass::kGradInput, entries);
+    multiply(Pass::kGradInput, made->csr, w, dx);
+    check_close(dx, sums, s_.K * s_.R * s_.S);
+  }
+
+  void grad_weight() {
+    const int64_t pitch = cuda::channel_pitch<T>(s_.C);
+    const int64_t height = cuda::padded_height(s_), width = cuda::padded_width(s_);
+    Memory<T> x(s_.N * height * width * pitch);
+    x.clear();
+    for (int64_t i = 0; i < x_.size(); ++i) {
+      const int64_t c = i % s_.C, v = i / s_.C % s_.W, h = i / s_.C / s_.W % s_.H;
+      const int64_t n = i / s_.C / s_.W / s_.H, row = n * height + h + s_.pad_h;
+      x.set((row * width + v + s_.pad_w) * pitch + c, x_.at(i));
+    }
+    int64_t entries = 0;
+    for (int64_t i = 0; i < dy_.size(); ++i) entries += dy_.at(i) != 0;
+    Memory<Compute> out(s_.R * s_.S * s_.K * pitch), dw(w_.size());
+    const auto made = matrix(Pass::kGradWeight, entries);
+    multiply(Pass::kGradWeight, made->csr, x, out);
+    for (int64_t i = 0; i < dw.size(); ++i) {  // [R,S,K,pitch] to [K,R,S,C]
+      const int64_t c = i % s_.C, tap = i / s_.C % (s_.R * s_.S), k = i / s_.C / (s_.R * s_.S);
+      dw.set(i, out.at((tap * s_.K + k) * pitch + c));
+    }
+    Sums sums(dw.size());
+    each_product(s_, [&](int64_t i, int64_t w, int64_t y) { sums.add(w, x_.at(i) * dy_.at(y)); });
+    check_close(dw, sums, s_.N * s_.P() * s_.Q());
+  }
+
+  ConvShape s_;
+  Memory<T> x_, dy_, w_;
+};
+
+template <class T>
+void all_of() {
+  std::vector<ConvShape> shapes = odd_shapes();
+  // A stride that leaves one column and rows of x that nothing meets, and pixels of exactly a
+  // segment.
+  shapes.push_back({.N = 2,
+                    .C = 8,
+                    .H = 7,
+                    .W = 5,
+                    .K = 33,
+                    .R = 2,
+                    .S = 2,
+                    .stride_h = 3,
+                    .stride_w = (int64_t{1} << 31) - 1});
+  shapes.push_back({.N = 1, .C = 4, .H = 16, .W = 16, .K = 5, .R = 1, .S = 1});
+  std::mt19937 random(7);
+  for (const ConvShape& s : shapes) {
+    for (const double density : {0.0, 0.15, 1.0}) Case<T>(s, density, density < 1, random).run();
+  }
+}
+
+// Several segments of pixels, tiles of lists, and rounds of the block that adds tiles up.
+void long_lists() {
+  std::mt19937 random(8);
+  Case<float>({.N = 3, .C = 1, .H = 31, .W = 33, .K = 40, .R = 1, .S = 1}, 0.1, true, random).run();
+  Case<float>({.N = 1, .C = 1, .H = 1, .W = 1, .K = 600'000, .R = 1, .S = 1}, 0.5, true, random)
+      .run();
+}
+
+void only_gradients_whose_entries_31_bits_count_fit() {
+  const ConvShape s{
+      .N = 64, .C = 256, .H = 56, .W = 56, .K = 256, .R = 3, .S = 3, .pad_h = 1, .pad_w = 1};
+  CHECK(chosen(s, Pass::kForward).backend == Backend::kDense);
+  const auto runs = [](const ConvShape& s, Pass pass) {
+    return chosen(s, pass).backend == Backend::kCusparse;
+  };
+  CHECK(runs(s, Pass::kGradInput) && runs(s, Pass::kGradWeight));
+  // 2^31 - 128 = 256 * 8388607 entries of dy, then of its patches
+  const ConvShape most{.N = 8388607, .C = 1, .H = 1, .W = 1, .K = 256, .R = 1, .S = 1};
+  ConvShape more = most, taps = most;
+  more.K = 257;
+  taps.R = 2, taps.pad_h = 1, taps.dilation_h = 2;
+  CHECK(runs(most, Pass::kGradInput) && runs(most, Pass::kGradWeight));
+  CHECK(!runs(more, Pass::kGradInput) && !runs(more, Pass::kGradWeight));
+  CHECK(!runs(taps, Pass::kGradInput) && runs(taps, Pass::kGradWeight));
+  // Rows of x with its padding.
+  ConvShape padded = s;
+  padded.pad_h = padded.pad_w = 200, padded.dilation_h = padded.dilation_w = 150;
+  CHECK(!runs(padded, Pass::kGradInput) && !runs(padded, Pass::kGradWeight));
+  ConvShape none = s, grouped = s;
+  none.N = 0, grouped.groups = 2;
+  CHECK(!runs(none, Pass::kGradWeight) && !runs(grouped, Pass::kGradWeight));
+}
+
+}  // namespace
+
+int main() {
+  all_of<float>();
+  all_of<double>();
+  all_of<BFloat16>();
+  all_of<Half>();
+  long_lists();
+  only_gradients_whose_entries_31_bits_count_fit();
+}
