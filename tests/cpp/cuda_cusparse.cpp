@@ -159,7 +159,9 @@ void all_of() {
 // Several segments of pixels, tiles of lists, and rounds of the block that adds tiles up.
 void long_lists() {
   std::mt19937 random(8);
-  Case<float>({.N = 3, .C = 1, .H = 31, .W = 33, .K = 40, .R = 1, .S = 1}, 0.1, true, random).run();
+  Case<float>({.N = 3, .C = 1, .H = 31, .W = 33, .K = 40, .R = 1, .S = 1, .stride_h = 2}, 0.1, true,
+              random)
+      .run();
   Case<float>({.N = 1, .C = 1, .H = 1, .W = 1, .K = 600'000, .R = 1, .S = 1}, 0.5, true, random)
       .run();
 }

@@ -5,16 +5,14 @@
 #include "csr.h"
 #include "geometry.h"
 #include "launch.cuh"
+#include "scan.cuh"
 
 namespace sparsetrain::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarp;
-constexpr int kWords = 4;                             // that a warp marks: as many loads under way
-constexpr int kSegment = 256;                         // output pixels
-constexpr int kLists = 8, kTile = kThreads * kLists;  // lists of a thread and of a block's scan
-
-int64_t blocks_for(int64_t items, int64_t each) { return (items + each - 1) / each; }
+constexpr int kThreads = kScanThreads, kWarps = kThreads / kWarp;
+constexpr int kWords = 4;      // that a warp marks: as many loads under way
+constexpr int kSegment = 256;  // output pixels
 
 // A convolution as these kernels see it.
 struct Source {
@@ -29,14 +27,6 @@ struct Source {
   int64_t lists(Pass pass) const {
     return pass == Pass::kGradInput ? int64_t{g.N} * g.H * g.W : int64_t{g.K} * segments;
   }
-};
-
-// Where lists begin: inside their tile, and the tiles themselves.
-struct Starts {
-  int *list, *tile;
-
-  Starts(void* memory, int64_t lists) : list(static_cast<int*>(memory)), tile(list + lists) {}
-  SPARSETRAIN_HOST_DEVICE int operator[](int i) const { return list[i] + tile[i / kTile]; }
 };
 
 template <class T>
@@ -121,56 +111,6 @@ __global__ void __launch_bounds__(kThreads)
   counts[share.channel * source.segments + share.segment] = count;
 }
 
-// The sum of `value` over the block's threads before this one, and over all of them in *total.
-__device__ int sum_before(int value, int* total) {
-  __shared__ int sums[kThreads];
-  const int own = threadIdx.x;
-  sums[own] = value;
-  __syncthreads();
-  for (int distance = 1; distance < kThreads; distance *= 2) {
-    const int before = own >= distance ? sums[own - distance] : 0;
-    __syncthreads();
-    sums[own] += before;
-    __syncthreads();
-  }
-  const int behind = sums[own];
-  *total = sums[kThreads - 1];
-  __syncthreads();  // the next call writes
-  return behind - value;
-}
-
-// Counts to starts, in each tile by itself; tiles[i] is the sum of tile i.
-__global__ void __launch_bounds__(kThreads)
-    scan_lists_kernel(int* __restrict__ counts, int64_t lists, int* __restrict__ tiles) {
-  const int64_t first = int64_t{blockIdx.x} * kTile + threadIdx.x * kLists;
-  int count[kLists], sum = 0, total;
-#pragma unroll
-  for (int i = 0; i < kLists; ++i) {
-    count[i] = first + i < lists ? counts[first + i] : 0;
-    sum += count[i];
-  }
-  int start = sum_before(sum, &total);
-#pragma unroll
-  for (int i = 0; i < kLists; ++i) {
-    if (first + i < lists) counts[first + i] = start;
-    start += count[i];
-  }
-  if (threadIdx.x == 0) tiles[blockIdx.x] = total;
-}
-
-// The sums of tiles to starts, by one block.
-__global__ void __launch_bounds__(kThreads)
-    scan_tiles_kernel(int* __restrict__ sums, int tiles, int64_t* __restrict__ entries) {
-  int behind = 0, total;
-  for (int first = 0; first < tiles; first += kThreads) {
-    const int tile = first + static_cast<int>(threadIdx.x);
-    const int start = behind + sum_before(tile < tiles ? sums[tile] : 0, &total);
-    if (tile < tiles) sums[tile] = start;
-    behind += total;
-  }
-  if (threadIdx.x == 0) *entries = behind;
-}
-
 // A warp a row. Left to itself the compiler spills two registers to fit eight blocks.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 4)
@@ -244,15 +184,12 @@ cudaError_t mark_nonzeros(const ConvShape& s, const T* dy, uint32_t* bits, cudaS
                 number(s.N * s.P() * s.Q()), number(Source(s).words), number(s.K), bits);
 }
 
-int64_t counts_bytes(const ConvShape& s, Pass pass) {
-  const int64_t lists = Source(s).lists(pass);
-  return (lists + blocks_for(lists, kTile)) * static_cast<int64_t>(sizeof(int));
-}
+int64_t counts_bytes(const ConvShape& s, Pass pass) { return starts_bytes(Source(s).lists(pass)); }
 
 cudaError_t count_entries(const ConvShape& s, Pass pass, const uint32_t* bits, void* counts,
                           int64_t* entries, cudaStream_t stream) {
   const Source source(s);
-  const int64_t lists = source.lists(pass), tiles = blocks_for(lists, kTile);
+  const int64_t lists = source.lists(pass);
   const Starts starts(counts, lists);
   cudaError_t error = cudaSuccess;
   if (pass == Pass::kGradInput) {
@@ -263,12 +200,8 @@ cudaError_t count_entries(const ConvShape& s, Pass pass, const uint32_t* bits, v
     error = launch(count_columns_kernel, blocks_for(warps, kWarps), kThreads, stream, source, bits,
                    starts.list);
   }
-  if (!error) {
-    error = launch(scan_lists_kernel, tiles, kThreads, stream, starts.list, lists, starts.tile);
-  }
   if (error) return error;
-  return launch(scan_tiles_kernel, 1, kThreads, stream, starts.tile, static_cast<int>(tiles),
-                entries);
+  return scan(starts, lists, entries, stream);
 }
 
 template <class T>
