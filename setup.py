@@ -36,6 +36,9 @@ def cuda_refusal() -> str | None:
     major = number // 1000
     if major != int(torch.version.cuda.split(".")[0]):
         return f"the CUDA toolkit is {major}.x, torch's is {torch.version.cuda}"
+    for header in ("cusparse.h", "cublas_v2.h", "cusolverDn.h"):  # torch's own headers ask for all
+        if not (version.parent / header).is_file():
+            return f"the CUDA toolkit at {CUDA_HOME} has no {header}"
     return None
 
 
@@ -62,6 +65,7 @@ def extension() -> CppExtension:
     return CUDAExtension(
         "sparsetrain._C",
         plain + seam + sources("*.cu"),
+        libraries=["cusparse"],  # torch's own is loaded by then, under the same name
         extra_compile_args={"cxx": cxx, "nvcc": nvcc},
     )
 

@@ -31,7 +31,7 @@ from tables import (
 from sparsetrain import checkpoint, datasets, networks, report
 from sparsetrain.files import check_writable, write_json
 from sparsetrain.interrupt import Interrupt
-from sparsetrain.ops import BACKENDS
+from sparsetrain.ops import CPU_BACKENDS
 from sparsetrain.processes import gather, joined, rank_and_world
 from sparsetrain.training import Settings, Trainer
 
@@ -58,7 +58,9 @@ def refusals(*kinds: type[Exception]) -> Iterator[None]:
 @click.option("--rate", type=float, help="Pruning rate in [0, 1).  [default: 0.9]")
 @click.option("--density", type=float, help="Density to prune to, in (0, 1], instead of a rate.")
 @click.option("--dense", is_flag=True, help="Train the model as it is, for comparison.")
-@click.option("--backend", type=click.Choice(BACKENDS), default="auto", help="Convolutions to use.")
+@click.option(
+    "--backend", type=click.Choice(CPU_BACKENDS), default="auto", help="Convolutions to use."
+)
 @click.option("--epochs", type=click.IntRange(1), default=Settings.epochs)
 @click.option("--batch-size", type=click.IntRange(1), default=Settings.batch_size)
 @click.option("--learning-rate", type=float, default=Settings.learning_rate, help="At its peak.")

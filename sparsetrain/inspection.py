@@ -151,7 +151,7 @@ def _backends(
         input_density=1.0 if input_density is None else input_density,
         grad_density=1.0 if grad_density is None else grad_density,
         backend=conv.backend,
-        device="cuda" if conv.weight.is_cuda else "cpu",
+        device="cuda" if conv.weight.is_cuda or conv.backend == "cusparse" else "cpu",
     )
     forced = conv.backend != "auto"
     return (

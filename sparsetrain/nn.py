@@ -61,7 +61,8 @@ class SparseConv2d(nn.Conv2d):
     """nn.Conv2d whose backward prunes one gradient and skips the zeros of whatever it is given.
 
     Takes what nn.Conv2d takes, has the same parameters and the same state_dict, and keyword-only:
-    backend: "auto" (the faster one, by sparsetrain.explain), "sparse" or "dense".
+    backend: "auto" (the faster one, by sparsetrain.explain), "sparse" or "dense"; on CUDA also
+        "cusparse", as for conv2d.
     rate, density, history, seed: as for PruneGrad.
     placement: prune the gradient of this convolution's "output" or "input", or "none".
     measure_every: n > 0 counts the nonzeros of x, and of the output's gradient unless the pruner

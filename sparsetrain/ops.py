@@ -15,7 +15,8 @@ from torch.overrides import has_torch_function_variadic
 
 from sparsetrain import _C
 
-BACKENDS = ("auto", "sparse", "dense")
+CPU_BACKENDS = ("auto", "sparse", "dense")
+BACKENDS = (*CPU_BACKENDS, "cusparse")
 
 IntPair = int | Sequence[int]
 
@@ -121,7 +122,9 @@ def conv2d(
         padding: zeros on each side, or "valid", or "same" (stride 1).
         dilation: distance between taps.
         groups: divides C and K.
-        backend: "auto" (per pass, what `explain` says), "sparse" or "dense".
+        backend: "auto" (per pass, what `explain` says), "sparse" or "dense"; on CUDA also
+            "cusparse": both gradients by cuSPARSE, the forward dense. It waits for the device
+            once a backward, and runs dense in a CUDA graph, where it cannot.
         check_finite: a call, forward or backward, with an Inf or a NaN among its operands runs
             dense, so that they meet zeros as in torch: one more read of each operand. On CUDA,
             where looking would mean waiting, every call runs dense.
@@ -232,7 +235,8 @@ def observe_grad(input: Tensor, state: Tensor, every: int) -> Tensor:
 
 @dataclass(frozen=True)
 class PassChoice:
-    """What runs one pass ("sparse" or "dense"), why, and both predicted times of one thread."""
+    """What runs one pass ("sparse", "dense" or "cusparse"), why, and both predicted times of one
+    thread."""
 
     backend: str
     reason: str
@@ -251,7 +255,7 @@ class Explanation:
     def __str__(self) -> str:
         """One line a pass."""
         return "\n".join(
-            f"{name:11} {c.backend:6} dense {c.dense_ms:9.3f} ms  sparse {c.sparse_ms:9.3f} ms"
+            f"{name:11} {c.backend:8} dense {c.dense_ms:9.3f} ms  sparse {c.sparse_ms:9.3f} ms"
             f"  ({c.reason})"
             for name, c in vars(self).items()
         )
@@ -283,10 +287,15 @@ def explain(
         input_density: nonzeros / elements of the input, which the forward skips by.
         grad_density: nonzeros / elements of the output's gradient, which grad_input skips by;
             grad_weight skips by whichever of both saves more.
-        device: "cpu" or "cuda", where no times are predicted (NaN) and grad_weight skips by dy.
+        device: "cpu" or "cuda", where no times are predicted (NaN) and grad_weight skips by dy;
+            "cuda" for backend "cusparse".
     """
     one_of(backend, BACKENDS, "backend", "explain")
     one_of(device, ("cpu", "cuda"), "device", "explain")
+    if backend not in CPU_BACKENDS and device == "cpu":
+        raise ValueError(
+            f"sparsetrain.explain: expected device to be 'cuda' for backend {backend!r}, got 'cpu'"
+        )
     for name, density in (("input_density", input_density), ("grad_density", grad_density)):
         if not 0 <= density <= 1:
             raise ValueError(f"sparsetrain.explain: expected {name} to be in [0, 1], got {density}")

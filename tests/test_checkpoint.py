@@ -101,7 +101,11 @@ def test_settings_of_another_type_are_refused(path, field, value):
         ("seed", -1, "Settings: expected seed to be an int of at least 0 and below"),
         ("threads", 2000, "Settings: expected threads to be at most 1024, got 2000"),
         ("rate", 1.5, "convert: expected rate to be in [0, 1), got 1.5"),
-        ("backend", "gpu", "convert: expected backend to be one of auto, sparse, dense, got"),
+        (
+            "backend",
+            "gpu",
+            "convert: expected backend to be one of auto, sparse, dense, cusparse, got",
+        ),
         ("model", "resnet9", "networks.build: expected name to be one of"),
     ],
 )

@@ -147,7 +147,7 @@ def test_every_backend_has_torchs_shape_and_format(backend, case):
 def test_backward_gives_only_what_is_asked_for():
     x, w, dy = torch.randn(2, 3, 6, 6), torch.randn(4, 3, 3, 3), torch.randn(2, 4, 6, 6)
     whole = [True, True, True]
-    for backend in ops.BACKENDS:
+    for backend in ops.CPU_BACKENDS:
         run = torch.ops.sparsetrain.conv2d_backward
         arguments = (dy, x, w, (1, 1), (1, 1), (1, 1), 1)
         everything = run(*arguments, whole, backend)
@@ -230,6 +230,7 @@ def operator(x, w, bias=None, **geometry):
 
 
 X, W = torch.zeros(1, 4, 5, 5), torch.zeros(6, 4, 3, 3)
+NOT_ON_THE_CPU = r"expected backend to be one of .* on the CPU, got 'cusparse'. It is for CUDA ten"
 
 
 @pytest.mark.parametrize(
@@ -303,6 +304,22 @@ def test_the_operator_refuses(call, error, message):
         (
             lambda: torch.ops.sparsetrain.conv2d(X, W, backend="x"),
             r"sparsetrain::conv2d: expected backend to be one of 'auto', 'sparse', .* got 'x'",
+        ),
+        (lambda: sparsetrain.conv2d(X, W, backend="cusparse"), "::conv2d: " + NOT_ON_THE_CPU),
+        (
+            # What else would run in torch alone.
+            lambda: sparsetrain.conv2d(torch.cat((X, X)), W, backend="cusparse"),
+            "::conv2d: " + NOT_ON_THE_CPU,
+        ),
+        (
+            lambda: torch.ops.sparsetrain.conv2d_backward(
+                torch.ones(1, 6, 3, 3), X, W, (1, 1), (0, 0), (1, 1), 1, [True] * 3, "cusparse"
+            ),
+            "::conv2d_backward: " + NOT_ON_THE_CPU,
+        ),
+        (
+            lambda: sparsetrain.explain(X.shape, W.shape, backend="cusparse"),
+            r"\.explain: expected device to be 'cuda' for backend 'cusparse', got 'cpu'",
         ),
     ],
 )

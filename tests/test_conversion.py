@@ -248,7 +248,8 @@ REFUSED = [
     (
         dict(overrides={"2": {"backend": "gpu"}}),
         ValueError,
-        "convert, override '2': expected backend to be one of auto, sparse, dense, got 'gpu'",
+        "convert, override '2': expected backend to be one of auto, sparse, dense, cusparse, "
+        "got 'gpu'",
     ),
     (dict(overrides=[]), TypeError, "convert: expected overrides to be a dict, got []"),
     (
@@ -267,7 +268,7 @@ REFUSED = [
     (
         dict(backend="best"),
         ValueError,
-        "convert: expected backend to be one of auto, sparse, dense, got 'best'",
+        "convert: expected backend to be one of auto, sparse, dense, cusparse, got 'best'",
     ),
     (dict(history=-1), ValueError, "convert: expected history to be an int of at least 0, got -1"),
     (

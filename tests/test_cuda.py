@@ -12,10 +12,12 @@ import pytest
 import torch
 from nets import small_net
 from test_operators import samples
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sparsetrain import _C, convert, explain
+from sparsetrain import _C, SparseConv2d, convert, explain, stats
 from sparsetrain.commands import doctor
+from sparsetrain.nn import Seen
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +32,13 @@ BUDGETS = {
     "observed_kernel": 40,
     "record_kernel": 40,
     "total_kernel": 40,
+    "mark_kernel": 40,
+    "count_rows_kernel": 40,
+    "count_columns_kernel": 40,
+    "scan_lists_kernel": 40,
+    "scan_tiles_kernel": 40,
+    "write_rows_kernel": 64,
+    "write_columns_kernel": 40,
     "draw_given_kernel": 40,
     "draw_predicted_kernel": 40,
 }
@@ -144,6 +153,12 @@ def test_a_converted_model_runs_forward_on_fake_cuda_tensors():
             "cpp_extension.CUDA_HOME, torch.version.cuda = folder, '13.2'",
             "the CUDA toolkit is 10.x, torch's is 13.2",
         ),
+        (
+            "(include := Path(folder, 'include')).mkdir()\n"
+            "(include / 'cuda.h').write_text('#define CUDA_VERSION 13000\\n')\n"
+            "cpp_extension.CUDA_HOME, torch.version.cuda = folder, '13.2'",
+            "the CUDA toolkit at FOLDER has no cusparse.h",
+        ),
     ],
 )
 def test_setup_says_why_it_builds_for_the_cpu_only(tmp_path, lines, reason):
@@ -184,6 +199,48 @@ def test_explain_tells_what_cuda_runs(options, backend, reason):
     for choice in vars(told).values():
         assert (choice.backend, choice.reason) == (backend, reason)
         assert choice.dense_ms != choice.dense_ms  # NaN: not known
+
+
+def test_explain_tells_what_runs_by_cusparse():
+    """Gradients whose matrices 31 bits count: test_cuda_cusparse.cpp has the limits."""
+
+    def told(batch, **options):
+        choices = explain((batch, 64, 32, 32), (64, 64, 3, 3), 1, 1, device="cuda", **options)
+        return {name: (c.backend, c.reason) for name, c in vars(choices).items()}
+
+    assert told(8, backend="cusparse") == {
+        "forward": ("dense", "cuSPARSE runs gradients only"),
+        "grad_input": ("cusparse", "asked for"),
+        "grad_weight": ("cusparse", "asked for"),
+    }
+    assert told(8192, backend="cusparse") == {
+        "forward": ("dense", "cuSPARSE runs gradients only"),
+        "grad_input": ("dense", "too large for cuSPARSE's 32-bit indices"),
+        "grad_weight": ("cusparse", "asked for"),
+    }
+    assert "cusparse" not in str(told(8, backend="auto", grad_density=0.01))
+
+
+def test_cusparse_gives_fake_cuda_tensors_their_shapes():
+    with FakeTensorMode(), torch.device("cuda"):
+        x, w, dy = torch.empty(2, 4, 8, 8), torch.empty(6, 4, 3, 3), torch.empty(2, 6, 8, 8)
+        model = convert(small_net(), 0.9, backend="cusparse")
+        assert model(torch.empty(4, 3, 8, 8)).shape == (4, 5)
+        gradients = torch.ops.sparsetrain.conv2d_backward(
+            dy, x, w, (1, 1), (1, 1), (1, 1), 1, [True, True, False], "cusparse"
+        )
+    assert [g.shape for g in gradients] == [x.shape, w.shape, (0,)]
+
+
+def test_a_layer_for_cusparse_back_on_the_cpu_still_says_what_it_ran():
+    layer = SparseConv2d(64, 64, 3, padding=1, backend="cusparse")
+    layer.seen = Seen(torch.Size((8, 64, 32, 32)), torch.float32, True, (1, 1))
+    measured = stats(nn.Sequential(layer))["0"]
+    assert (measured.forward, measured.grad_input, measured.grad_weight) == (
+        "dense",
+        "cusparse",
+        "cusparse",
+    )
 
 
 def test_explain_knows_two_kinds_of_device():

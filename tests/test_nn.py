@@ -51,7 +51,7 @@ def test_the_constructor_takes_its_own_arguments_by_keyword():
         (
             dict(backend="fast"),
             ValueError,
-            "SparseConv2d: expected backend to be one of auto, sparse, dense, got 'fast'",
+            "SparseConv2d: expected backend to be one of auto, sparse, dense, cusparse, got 'fast'",
         ),
         (
             dict(placement="both"),

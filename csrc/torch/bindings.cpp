@@ -80,7 +80,8 @@ void bind_choose(py::module_& m) {
   py::enum_<Backend>(m, "Backend")
       .value("auto", Backend::kAuto)
       .value("sparse", Backend::kSparse)
-      .value("dense", Backend::kDense);
+      .value("dense", Backend::kDense)
+      .value("cusparse", Backend::kCusparse);
   py::enum_<DType>(m, "DType")
       .value("float64", DType::kFloat64)
       .value("float32", DType::kFloat32)

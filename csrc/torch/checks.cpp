@@ -9,8 +9,17 @@ Backend parse_backend(const char* op, std::string_view name) {
   if (name == "auto") return Backend::kAuto;
   if (name == "sparse") return Backend::kSparse;
   if (name == "dense") return Backend::kDense;
-  SPARSETRAIN_CHECK(false, ValueError, op, "backend", "one of 'auto', 'sparse', 'dense'", "'", name,
-                    "'");
+  if (name == "cusparse") return Backend::kCusparse;
+  SPARSETRAIN_CHECK(false, ValueError, op, "backend",
+                    "one of 'auto', 'sparse', 'dense', 'cusparse'", "'", name, "'");
+}
+
+Backend parse_cpu_backend(const char* op, std::string_view name) {
+  const Backend backend = parse_backend(op, name);
+  SPARSETRAIN_CHECK(backend != Backend::kCusparse, ValueError, op, "backend",
+                    "one of 'auto', 'sparse', 'dense' on the CPU", "'cusparse'",
+                    ". It is for CUDA tensors");
+  return backend;
 }
 
 void check_floating(const char* op, const char* what, const at::Tensor& t) {

@@ -20,6 +20,7 @@ namespace sparsetrain {
   }
 
 Backend parse_backend(const char* op, std::string_view name);
+Backend parse_cpu_backend(const char* op, std::string_view name);  // refuses 'cusparse'
 
 void check_floating(const char* op, const char* what, const at::Tensor& t);
 

@@ -128,7 +128,7 @@ at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
                       const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                       at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
                       std::string_view backend, bool check_finite) {
-  const Backend asked = parse_backend("conv2d", backend);
+  const Backend asked = parse_cpu_backend("conv2d", backend);
   const ConvShape shape = accept(input, weight, bias, stride, padding, dilation, groups);
   const Backend wanted = backend_for(asked, check_finite, {input, weight});
   const auto format = output_format(input, weight);
@@ -148,7 +148,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
     const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
     std::array<bool, 3> output_mask, std::string_view backend, bool check_finite) {
-  const Backend asked = parse_backend("conv2d_backward", backend);
+  const Backend asked = parse_cpu_backend("conv2d_backward", backend);
   const auto sym_stride = c10::fromIntArrayRefSlow(stride);
   const auto sym_padding = c10::fromIntArrayRefSlow(padding);
   const auto sym_dilation = c10::fromIntArrayRefSlow(dilation);
@@ -212,7 +212,7 @@ std::optional<at::Tensor> torch_conv2d(const at::Tensor& input, const at::Tensor
   const auto steps = C10_AS_INTARRAYREF_SLOW(stride), sides = C10_AS_INTARRAYREF_SLOW(padding);
   const auto reach = C10_AS_INTARRAYREF_SLOW(dilation);
   const int64_t g = groups.expect_int();
-  const Backend wanted = parse_backend("conv2d", backend);
+  const Backend wanted = parse_cpu_backend("conv2d", backend);
   const ConvShape shape = accept(input, weight, bias, steps, sides, reach, g);
   if (!right_as_it_is(shape, input, weight)) return std::nullopt;
   const auto dense = [&](Pass pass) {

@@ -1,10 +1,11 @@
-// The convolution on CUDA: sparse where choose_on_cuda() says so, else ATen's. Nothing here waits
-// for the device or reads from it.
+// The convolution on CUDA: sparse or by cuSPARSE where choose_on_cuda() says so, else ATen's.
+// Nothing but cuSPARSE waits for the device or reads from it.
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
@@ -12,6 +13,7 @@
 #include "../kernels/cuda/api.h"
 #include "checks.h"
 #include "conv_call.h"
+#include "cuda_cusparse.h"
 #include "memory.h"
 
 namespace sparsetrain {
@@ -22,6 +24,14 @@ namespace {
 bool runs_sparse(const ConvShape& shape, Pass pass, Backend wanted, bool check_finite) {
   const Call call{shape, pass, DType::kFloat32, true, 1, 1};
   return !check_finite && choose_on_cuda(call, wanted).backend == Backend::kSparse;
+}
+
+// The same for cuSPARSE, for which the host reads a number: dense in a CUDA graph, where it cannot.
+bool runs_cusparse(const ConvShape& shape, Pass pass, Backend wanted, bool check_finite) {
+  if (wanted != Backend::kCusparse || check_finite) return false;
+  const Call call{shape, pass, DType::kFloat32, true, 1, 1};
+  return choose_on_cuda(call, wanted).backend == Backend::kCusparse &&
+         c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None;
 }
 
 // [N,C,H,W] as the kernels read it, [N,H,W,C] in one piece.
@@ -132,9 +142,16 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cuda(
     dx = gathered(shape, Pass::kGradInput, dy, weight, {});
   }
   if (output_mask[1] && sparse(Pass::kGradWeight)) dw = correlated(shape, dy, x);
+  const auto cusparse = [&](Pass pass) { return runs_cusparse(shape, pass, wanted, check_finite); };
+  const bool cusparse_input = output_mask[0] && cusparse(Pass::kGradInput);
+  const bool cusparse_weight = output_mask[1] && cusparse(Pass::kGradWeight);
+  if (cusparse_input || cusparse_weight) {
+    std::tie(dx, dw) = cusparse_backward(shape, dy, x, weight, cusparse_input, cusparse_weight);
+  }
   const bool dense_input = output_mask[0] && !dx.defined();
   const bool dense_weight = output_mask[1] && !dw.defined();
-  const bool dense_bias = output_mask[2] && wanted != Backend::kSparse;
+  const bool skips = wanted == Backend::kSparse || wanted == Backend::kCusparse;
+  const bool dense_bias = output_mask[2] && !skips;
   if (dense_input || dense_weight || dense_bias) {
     auto [dense_dx, dense_dw, dense_db] = at::convolution_backward(
         dy, x, weight, at::IntArrayRef({shape.K}), stride, padding, dilation, false, {0, 0}, groups,

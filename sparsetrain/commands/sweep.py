@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from sparsetrain import datasets
 from sparsetrain.interrupt import Interrupt
-from sparsetrain.ops import BACKENDS
+from sparsetrain.ops import CPU_BACKENDS
 from sparsetrain.sweep import Folder, name, plan, read_toml, work
 from sparsetrain.training import Settings
 
@@ -27,7 +27,7 @@ from sparsetrain.training import Settings
 @click.option("--seeds", type=click.IntRange(1), help="How many, from 0.  [default: 1]")
 @click.option("--dataset", type=click.Choice(datasets.NAMES), help="[default: fashion-mnist]")
 @click.option("--data-dir", help="Folder of the data files.  [default: shipped subset]")
-@click.option("--backend", type=click.Choice(BACKENDS), help="[default: auto]")
+@click.option("--backend", type=click.Choice(CPU_BACKENDS), help="[default: auto]")
 @click.option("--epochs", type=click.IntRange(1), help=f"[default: {Settings.epochs}]")
 @click.option("--batch-size", type=click.IntRange(1), help=f"[default: {Settings.batch_size}]")
 @click.option("--learning-rate", type=float, help=f"Peak.  [default: {Settings.learning_rate}]")
