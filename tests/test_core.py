@@ -21,9 +21,11 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_core(name):
     """accel: stepped chips; kernels: odd and random shapes; work: counts; threads: side by side;
-    cuda_*: CUDA kernels, emulated.
+    cuda_*: CUDA kernels, emulated; torch_cusparse: tensors around them.
     """
     tests = TESTS if name == "core-thread" else TESTS + CUDA
+    if name == "core":
+        tests += ("test_torch_cusparse",)
     folder = build(name, *OPTIONS[name], targets=tests)
     output = run("ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error")
     assert "100% tests passed" in output and f"{len(tests)}/{len(tests)} Test" in output
