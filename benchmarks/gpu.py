@@ -26,6 +26,7 @@ DENSITIES = (0.2, 0.1, 0.05, 0.02)
 LAYERS = (  # channels and size of 3x3 layers, at batch 64
     (64, 56), (128, 28), (256, 14), (512, 7), (64, 112), (128, 56), (256, 56), (512, 28),
 )  # fmt: skip
+BACKENDS = {"dense_ms": "dense", "sparse_ms": "sparse", "cusparse_ms": "cusparse"}
 MODES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 ROUNDS = 21
 DEVICE, IMAGE = "cuda", 224
@@ -94,7 +95,7 @@ def prune_row(elements: int, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def conv_rows(channels: int, size: int, mode: str) -> Iterator[dict[str, Any]]:
-    """The full backward of one layer, sparse against dense, at every density."""
+    """The full backward of one layer by every backend, at every density."""
     with precision(mode) as dtype:
         x = torch.randn(64, channels, size, size, device=DEVICE, dtype=dtype)
         w = torch.randn(channels, channels, 3, 3, device=DEVICE, dtype=dtype)
@@ -103,17 +104,16 @@ def conv_rows(channels: int, size: int, mode: str) -> Iterator[dict[str, Any]]:
         backward = torch.ops.sparsetrain.conv2d_backward
         for density in DENSITIES:
             dy = torch.randn_like(x) * (torch.rand_like(x) < density)
-            dense, sparse = milliseconds(
-                [lambda b=b, dy=dy: backward(dy, x, w, *rest, b) for b in ("dense", "sparse")]
+            times = milliseconds(
+                [lambda b=b, dy=dy: backward(dy, x, w, *rest, b) for b in BACKENDS.values()]
             )
             yield {
                 "precision": mode,
                 "channels": channels,
                 "size": size,
                 "density": density,
-                "dense_ms": dense,
-                "sparse_ms": sparse,
-                "speedup": dense / sparse,
+                **dict(zip(BACKENDS, times, strict=True)),
+                "speedup": times[0] / times[1],
             }
 
 

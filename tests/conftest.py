@@ -11,6 +11,6 @@ torch.set_num_threads(1)  # several test processes share the cores
 def pytest_terminal_summary(terminalreporter):
     """One line for all tests that wait for a GPU."""
     skipped = terminalreporter.stats.get("skipped", [])
-    count = sum("test_gpu.py" in report.nodeid for report in skipped)
+    count = sum("test_gpu" in report.nodeid for report in skipped)
     if count:
-        terminalreporter.write_line(f"{count} tests of a GPU skipped: tests/test_gpu.py")
+        terminalreporter.write_line(f"{count} tests of a GPU skipped: tests/test_gpu*.py")

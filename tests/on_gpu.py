@@ -1,6 +1,6 @@
 """`make test-gpu` and `make bench-gpu`: build here, run on this machine's GPU, keep what was said.
 
-test: tests/test_gpu.py and tests/test_cuda.py, then compute-sanitizer's four tools over a short
+test: tests/test_gpu*.py and tests/test_cuda.py, then compute-sanitizer's four tools over a short
 list. bench: benchmarks/gpu.py. Results go to build/gpu/{test,bench}.{json,txt}; docs/formats.md has
 the fields. Exit code 2 and one sentence where there is no GPU, 1 when a step fails. Only the
 standard library and torch are needed to get as far as the steps.
@@ -48,8 +48,9 @@ def short_list(device="cuda"):
         x = torch.randn(2, 37, 9, 11, device=device).relu().to(dtype).requires_grad_()
         w = torch.randn(70, 37, 3, 2, device=device).to(dtype).requires_grad_()
         bias = torch.randn(70, device=device).to(dtype)
-        y = ops.conv2d(x, w, bias, (2, 1), (1, 2), backend="sparse")
-        y.backward(torch.randn_like(y).relu())
+        for backend in ("sparse", "cusparse") if device == "cuda" else ("sparse",):
+            y = ops.conv2d(x, w, bias, (2, 1), (1, 2), backend=backend)
+            y.backward(torch.randn_like(y).relu())
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -62,7 +63,7 @@ def steps(what):
         results = ["--json", str(OUT / "figures.json"), "--text", str(OUT / "figures.txt")]
         yield "benchmark", [python, "benchmarks/gpu.py", *results], {}
         return
-    files = ["tests/test_gpu.py", "tests/test_cuda.py"]
+    files = ["tests/test_gpu.py", "tests/test_gpu_cusparse.py", "tests/test_cuda.py"]
     yield "tests", [python, "-m", "pytest", "-rs", "-p", "no:cacheprovider", *files], {}
     sanitizer = shutil.which("compute-sanitizer")
     for tool in TOOLS:
