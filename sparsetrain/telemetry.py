@@ -170,7 +170,7 @@ def parts_of(step: Callable[[], object]) -> dict[str, float]:
     step()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         step()
-    parts = dict.fromkeys(("sparse", "dense", "prune", "normalise", "other"), 0.0)
+    parts = dict.fromkeys(("sparse", "compress", "dense", "prune", "normalise", "other"), 0.0)
     for event in profiler.key_averages():
         parts[_part(event.key)] += event.self_cpu_time_total / 1e3
     return parts
@@ -178,6 +178,8 @@ def parts_of(step: Callable[[], object]) -> dict[str, float]:
 
 def _part(operator: str) -> str:
     """What an operator is for; a sparse convolution's call of torch's counts as dense."""
+    if operator == "sparsetrain::compress":
+        return "compress"
     if operator.startswith("sparsetrain::"):
         return "prune" if "prune" in operator else "sparse"
     if "batch_norm" in operator or "BatchNorm" in operator:
