@@ -28,7 +28,7 @@ from tables import (
     place_table,
 )
 
-from sparsetrain import checkpoint, datasets, networks, report
+from sparsetrain import checkpoint, datasets, machine, networks, report
 from sparsetrain.files import check_writable, write_json
 from sparsetrain.interrupt import Interrupt
 from sparsetrain.ops import CPU_BACKENDS
@@ -123,7 +123,7 @@ def train(
     )
     if report_path and trainer.records and trainer.rank == 0:
         with refusals(OSError):
-            report.write([trainer.results()], report_path)
+            report.write([results(trainer)], report_path)
         console.print(f"Report: {report_path}", soft_wrap=True)
     return code
 
@@ -158,6 +158,11 @@ def default_path(settings: Settings) -> Path:
     return Path("runs", name)
 
 
+def results(trainer: Trainer) -> dict[str, Any]:
+    """What a run showed so far, and where."""
+    return {**machine.origin(trainer.settings.threads), **trainer.results()}
+
+
 def save(
     trainer: Trainer, save_path: Path, json_path: Path | None, scalars: Scalars | None
 ) -> None:
@@ -165,7 +170,7 @@ def save(
     with refusals(OSError):
         checkpoint.save(save_path, trainer)
         if json_path and trainer.rank == 0:
-            write_json(json_path, trainer.results())
+            write_json(json_path, results(trainer))
         if scalars:
             scalars.write(trainer)
 

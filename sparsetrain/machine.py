@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shlex
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,11 @@ def describe(threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "sparsetrain": _own_version(),
     }
+
+
+def origin(threads: int) -> dict[str, Any]:
+    """The command of this process, as a shell would take it, and the machine: of every result."""
+    return {"command": shlex.join(sys.orig_argv), "machine": describe(threads)}
 
 
 def _processor() -> str:

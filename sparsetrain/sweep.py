@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import sys
 import time
 import tomllib
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -221,9 +220,8 @@ def train(folder: Folder, settings: Settings, data: Dataset) -> Generator[Event,
         {
             "run": run,
             "failure": failure,
-            "command": " ".join(sys.orig_argv),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "machine": machine.describe(settings.threads),
+            **machine.origin(settings.threads),
             **trainer.results(),
         }
     )

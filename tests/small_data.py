@@ -8,6 +8,7 @@ from sparsetrain.datasets import SHIPPED
 
 FILES = {"images-idx3-ubyte": (16, 28 * 28), "labels-idx1-ubyte": (8, 1)}  # header, item: bytes
 TIMES = ("seconds", "step_seconds", "cpu_seconds", "step_cpu_seconds", "parts")
+ORIGIN = ("command", "machine")
 
 
 def write(folder: Path, *, train: int = 192, test: int = 100, zipped: bool = True) -> Path:
@@ -24,7 +25,8 @@ def write(folder: Path, *, train: int = 192, test: int = 100, zipped: bool = Tru
 
 
 def without_times(content: Any) -> Any:
-    """`content` without what a clock measured."""
+    """`content` without what a clock measured, and without what ran it."""
+    left_out = TIMES + ORIGIN
     if isinstance(content, dict):
-        return {key: without_times(value) for key, value in content.items() if key not in TIMES}
+        return {key: without_times(value) for key, value in content.items() if key not in left_out}
     return [without_times(value) for value in content] if isinstance(content, list) else content

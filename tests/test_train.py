@@ -100,6 +100,16 @@ def test_pruned_steps_agree_on_sparse_and_dense_convolutions(data):
     assert sparse == pytest.approx(dense, rel=1e-2)  # a rounding may move a gradient over its bound
 
 
+@pytest.mark.parametrize("backend", ["sparse", "dense"])
+def test_the_profile_tells_compression_from_sparse_convolutions(data, backend):
+    trainer = Trainer(replace(TINY, backend=backend, epochs=1), data)
+    for _ in trainer.run():
+        pass
+    parts = trainer.parts
+    assert (parts["compress"] > 0) == (backend == "sparse")
+    assert all(parts[part] > 0 for part in ("sparse", "dense", "prune", "normalise", "other"))
+
+
 def test_recording_a_step_does_not_change_it(data, monkeypatch):
     recorded = losses(replace(TINY, epochs=1, model="plain"), data, 8)
     monkeypatch.setattr(accel.CostMeter, "due", False)
@@ -221,7 +231,10 @@ def test_a_run_writes_its_report(tmp_path, folder, train):
     options = ["--epochs", 1, "--batch-size", 96, "--checkpoint", tmp_path / "run.pt"]
     code, out, _ = train(*options, "--data-dir", folder, "--report", page)
     assert code == 0 and "Report: " in out
-    assert "block3_1.conv2" in page.read_text()
+    text = page.read_text()
+    assert "block3_1.conv2" in text
+    for what in ("command", "machine", "sparsetrain", "torch", "Python", "data", "setting"):
+        assert f"<dt>{what}</dt>" in text
 
 
 def test_finished_run_resumes_to_its_own_results(tmp_path, folder, train):
@@ -231,10 +244,10 @@ def test_finished_run_resumes_to_its_own_results(tmp_path, folder, train):
     code, out, _ = train(*options, *common)
     assert code == 0 and "block3_1.conv2" in out and f"Checkpoint: {saved}" in out
     assert "will be overwritten" not in out
-    first = results.read_bytes()
+    first = json.loads(results.read_text())
     results.unlink()
     assert train("--resume", saved, *common)[0] == 0
-    assert results.read_bytes() == first
+    assert json.loads(results.read_text()) == first
     assert "will be overwritten" in train(*options, *common)[1]
 
 
