@@ -17,14 +17,18 @@ addEventListener("error", (event) => problems.push(String(event.message)));
 const complain = console.error;
 console.error = (...args) => { problems.push(args.join(" ")); complain(...args); };
 addEventListener("load", () => setTimeout(() => {
+  // script
   const charts = [...document.querySelectorAll(".chart")].map((chart) => {
     const box = chart.getBoundingClientRect();
     const drawn = [...chart.querySelectorAll(".point, .points path, .hm image, .lines path")];
     const inside = drawn.map((mark) => mark.getBoundingClientRect())
       .filter((r) => r.width + r.height > 0 && r.right > box.left && r.left < box.right);
     const words = [...chart.querySelectorAll("text")].map((word) => word.getBoundingClientRect());
+    const rows = [...chart.parentElement.querySelectorAll("tr[data-group]")];
+    const shown = rows.filter((row) => !row.hidden).map((row) => row.dataset.group);
     return {
-      key: chart.id, marks: inside.length,
+      key: chart.id, marks: inside.length, groups: [...new Set(shown)],
+      labels: [...chart.querySelectorAll(".ytick text")].map((word) => word.textContent),
       beyond: Math.max(...words.map((word) => word.right - box.right), -1e9),
     };
   });
@@ -37,15 +41,17 @@ addEventListener("load", () => setTimeout(() => {
 </script>"""
 
 
-def look(page: Path, width: int, dark: bool = False) -> dict[str, Any]:
+def look(page: Path, width: int, dark: bool = False, script: str = "") -> dict[str, Any]:
     """Open `page` in a frame of `width` pixels: its measures, and `console`, what chromium logs.
 
+    `script` runs when the page is drawn, before anything is measured.
     Skips the test, by name, where there is no chromium.
     """
     if CHROMIUM is None:
         pytest.skip("no chromium: apt install chromium")
     probed = page.with_suffix(".probed.html")
-    probed.write_text(page.read_text().replace("<head>", "<head>" + PROBE, 1))
+    probe = PROBE.replace("// script", script)
+    probed.write_text(page.read_text().replace("<head>", "<head>" + probe, 1))
     frame = page.with_suffix(".frame.html")
     frame.write_text(
         "<!doctype html><script>addEventListener('message', (event) => {"

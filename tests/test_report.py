@@ -15,7 +15,7 @@ from sparsetrain.report import summary
 from sparsetrain.training import Settings
 
 TINY = Settings(dense=True, epochs=1, batch_size=48, learning_rate=0.02)
-FIGURES = ["frontier", "differences", "curves", "densities", "time"]
+FIGURES = ["frontier", "differences", "speedups", "curves", "densities", "time"]
 FIGURES += ["cycles", "energy", "band", "roofline"]
 
 
@@ -77,11 +77,14 @@ def test_paired_differences_use_students_table():
 
 
 def result(seed, accuracy, rate=None, **config):
+    """One epoch whose steps take `accuracy` seconds of the processor, twice that by the clock."""
     epoch = dict(epoch=1, train_loss=1.0, test_accuracy=accuracy, input_density=0.5)
-    epoch |= dict(grad_density_before=1.0, grad_density=0.2, step_cpu_seconds=accuracy)
+    epoch |= dict(grad_density_before=1.0, grad_density=0.2)
+    epoch |= dict(step_cpu_seconds=accuracy, step_seconds=2 * accuracy)
     epoch |= dict(cycles=10, dense_cycles=30)
     settings = dict(model="plain", dense=rate is None, rate=rate, density=None, seed=seed, epochs=1)
     settings |= dict(batch_size=8, learning_rate=0.1, dataset="d", backend="auto", threads=1)
+    settings |= dict(steps_per_epoch=7)
     return {"config": {**settings, "data": "0", **config}, "epochs": [epoch], "passes": []}
 
 
@@ -91,6 +94,7 @@ def test_points_pair_the_seeds_of_one_setting():
     assert (dense.rule, pruned.rule, dense.difference) == ("dense", "rate 0.9", None)
     assert pruned.difference.mean == pytest.approx(-0.05)
     assert pruned.cpu_speedup.mean == pytest.approx((0.5 / 0.4 + 1) / 2)
+    assert pruned.speedup.mean == pytest.approx(pruned.cpu_speedup.mean)
     assert pruned.chip_speedup.mean == 3
     other = summary.points([*results, result(0, 0.9, 0.9, batch_size=16)])
     assert [p.model for p in other] == ["plain, batch size 8"] * 2 + ["plain, batch size 16"]
@@ -104,10 +108,39 @@ def test_a_run_that_failed_counts_but_has_no_accuracy():
     assert (point.failed, point.accuracy.count, point.accuracy.mean) == (1, 1, 0.5)
 
 
+def test_times_are_means_over_epochs():
+    """Dense steps of 1 and 3 seconds, pruned ones of 1 and 1: 2 times faster, not 3."""
+    dense, pruned = result(0, 1.0), result(0, 1.0, 0.9)
+    dense["epochs"].append({**dense["epochs"][0], "step_seconds": 6.0, "step_cpu_seconds": 3.0})
+    pruned["epochs"] *= 2
+    for each in (dense, pruned):
+        each["config"]["epochs"] = 2
+    _, found = summary.points([dense, pruned])
+    assert (found.speedup.mean, found.cpu_speedup.mean) == (2, 2)
+
+
+def test_the_table_holds_the_numbers(tmp_path):
+    """Accuracies .5, .8 and .4, .8: means 65 +- 15 and 60 +- 20; differences -.1 and 0: -5 points,
+    error 5, and t = 12.706 for one degree of freedom reaches 63.53 to either side."""
+    results = [result(0, 0.5), result(1, 0.8), result(0, 0.4, 0.9), result(1, 0.8, 0.9)]
+    lines = [json.dumps({"run": str(i), **r}) for i, r in enumerate(results)]
+    (tmp_path / "results.jsonl").write_text("\n".join(lines) + "\n")
+    shown = run(tmp_path, "--markdown")
+    assert shown.exit_code == 0
+    _, _, dense, pruned, _, setting = shown.output.splitlines()
+    assert dense == "| plain, dense | 2 | 65.00 ± 15.00 | - | 0.500 | 1.000, 0.200 | - | 3.00x |"
+    assert pruned.startswith("| plain, rate 0.9 | 2 | 60.00 ± 20.00 | -5.00 (-68.53 to +58.53) |")
+    assert "| 1.12 ± 0.12x (1.12 ± 0.12x) |" in pruned
+    assert setting == (
+        "- plain: 1 x 7 steps, batch 8, peak learning rate 0.1, threads 1, backend auto"
+    )
+
+
 # The page in a browser
 
 
-@pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1400, False)])
+@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("dark", [False, True])
 def test_page_in_a_browser(page, width, dark):
     found = browser.look(page, width, dark)
     assert found["problems"] == [] and found["console"] == []
@@ -117,6 +150,27 @@ def test_page_in_a_browser(page, width, dark):
         assert chart["marks"] > 0 and chart["beyond"] <= 0, chart
     brightness = [sum(map(int, re.findall(r"\d+", found[each])[:3])) for each in ("ink", "paper")]
     assert (brightness[0] > brightness[1]) == dark
+
+
+def test_a_choice_and_a_filter_show_their_part(page):
+    """By hand in the browser: plain's cycles, and of its layers those with a 3 in their name."""
+    found = browser.look(
+        page,
+        1400,
+        script="""
+        const pick = (kind, value) => {
+          const control = document.querySelector(`${kind}[data-for="cycles"]`);
+          control.value = value;
+          control.dispatchEvent(new Event("input"));
+        };
+        pick("select", "plain, dense");
+        pick("input", "3");
+        """,
+    )
+    assert found["problems"] == []
+    (cycles,) = (chart for chart in found["charts"] if chart["key"] == "chart-cycles")
+    assert cycles["labels"] and all("3" in label for label in cycles["labels"])
+    assert cycles["groups"] == ["plain, dense"]
 
 
 def test_page_needs_no_network_and_shows_text_as_text(page):

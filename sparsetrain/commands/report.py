@@ -13,9 +13,10 @@ from sparsetrain.sweep import read_results
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--markdown", is_flag=True, help="Print a table of the main numbers instead.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="report.html",
               show_default=True, help="The HTML file to write.")  # fmt: skip
-def report(results: tuple[Path, ...], output: Path) -> None:
+def report(results: tuple[Path, ...], output: Path, markdown: bool) -> None:
     """Show RESULTS as one HTML file that needs no network.
 
     RESULTS are sweep folders, their results.jsonl, or files of `examples/train.py --json`.
@@ -23,6 +24,9 @@ def report(results: tuple[Path, ...], output: Path) -> None:
     Example: sparsetrain report runs/one -o report.html
     """
     pages.check_installed()
+    if markdown:
+        click.echo(pages.table([result for path in results for result in _read(path)]))
+        return
     check_writable(output)
     pages.write([result for path in results for result in _read(path)], output)
     click.echo(f"{output}")

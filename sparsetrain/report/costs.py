@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from sparsetrain.costs import costs
-from sparsetrain.report.figures import COLOURS, Figure, Trace, number
+from sparsetrain.report.figures import COLOURS, TICKS, Figure, Trace
 from sparsetrain.report.summary import Point
 from sparsetrain.telemetry import PRICE_TABLE
 
@@ -16,6 +16,7 @@ PASSES = {"forward": "y", "grad_input": "dx", "grad_weight": "dw"}
 PARTS = {
     "dense": "dense convolutions",
     "sparse": "sparse convolutions",
+    "compress": "compressing their operands",
     "prune": "pruning",
     "normalise": "batch normalisation",
     "other": "all else",
@@ -32,7 +33,7 @@ def time_parts(points: Sequence[Point]) -> Figure | None:
     if not measured:
         return None
     means = {
-        label: {part: fmean(one[part] for one in found) for part in PARTS}
+        label: {part: fmean(one.get(part, 0.0) for one in found) for part in PARTS}
         for label, found in measured.items()
     }
     traces: list[Trace] = [
@@ -55,9 +56,12 @@ def time_parts(points: Sequence[Point]) -> Figure | None:
         "time",
         "Where the time of a step goes",
         "Forward and backward of the last training step on this machine's CPU, by torch's "
-        "profiler; mean over seeds. The compression of operands is part of the sparse "
-        "convolutions, since it happens inside them. Wall clock time: what else ran on the "
-        "machine is in it.",
+        "profiler; mean over seeds. Wall clock time: what else ran on the machine is in it."
+        + (
+            ""
+            if all("compress" in one for found in measured.values() for one in found)
+            else " Some runs did not tell the compression of operands from the sparse convolutions."
+        ),
         traces,
         {
             "barmode": "stack",
@@ -121,7 +125,7 @@ def chip(points: Sequence[Point], dense: str, sparse: str, key: str, unit: str) 
             costs = mean(found, sparse), mean(found, dense)
             rows.append(
                 (point.label, layer, PASSES[name], *(f"{c:.4g}" for c in costs),
-                 f"{costs[1] / costs[0]:.2f}")
+                 f"{costs[1] / costs[0]:.2f}", *_band(found, dense, sparse))
             )  # fmt: skip
             row_groups.append(point.label)
     what = "Cycles" if key == "cycles" else "Energy"
@@ -138,7 +142,8 @@ def chip(points: Sequence[Point], dense: str, sparse: str, key: str, unit: str) 
             "xaxis": {"title": {"text": unit}},
             "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
         },
-        ("run", "layer", "pass", f"chip, {unit}", f"dense twin, {unit}", "gain"),
+        ("run", "layer", "pass", f"chip, {unit}", f"dense twin, {unit}", "gain")
+        + (() if key == "cycles" else ("gain under all tables",)),
         rows,
         groups,
         row_groups,
@@ -147,58 +152,16 @@ def chip(points: Sequence[Point], dense: str, sparse: str, key: str, unit: str) 
     )
 
 
-def energy_band(points: Sequence[Point]) -> Figure | None:
-    """The energy gain of a whole step under every price table."""
-    priced = [p for p in points if p.energy_gains]
-    if not priced:
-        return None
-    traces: list[Trace] = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": table,
-            "x": [p.energy_gains[table].mean for p in priced],
-            "y": [p.label for p in priced],
-            "marker": {"color": colour, "size": 12 if table == PRICE_TABLE else 8,
-                       "symbol": "diamond" if table == PRICE_TABLE else "circle"},
-            "hovertemplate": "%{y}<br>%{x:.2f}x<extra>" + table + "</extra>",
-        }
-        for table, colour in zip(priced[0].energy_gains, COLOURS, strict=False)
-    ]  # fmt: skip
-    ends = [[e.mean for e in p.energy_gains.values()] for p in priced]
-    traces.insert(
-        0,
-        {
-            "type": "bar",
-            "orientation": "h",
-            "name": "band",
-            "base": [min(each) for each in ends],
-            "x": [max(each) - min(each) for each in ends],
-            "y": [p.label for p in priced],
-            "marker": {"color": COLOURS[-1], "opacity": 0.25},
-            "hoverinfo": "skip",
-            "width": 0.3,
-        },
-    )
-    rows: list[Sequence[Any]] = [
-        (p.model, p.rule, number(p.chip_speedup), *(number(e) for e in p.energy_gains.values()))
-        for p in priced
+def _band(found: list[dict[str, Any]], dense: str, sparse: str) -> tuple[str, ...]:
+    """The least and the greatest energy gain of a pass under any price table; none of cycles."""
+    if not isinstance(found[0][sparse], dict):
+        return ()
+    totals = [
+        [fmean(one[field][table] for one in found) for field in (dense, sparse)]
+        for table in found[0][sparse]
     ]
-    return Figure(
-        "band",
-        "Energy gain under every price table",
-        "Energy of a step on the dense twin over that on the chip, DRAM included. Prices of memory "
-        "and arithmetic differ between sources by more than any of these gains: the band is what "
-        f"reasonable tables span; the diamond is {PRICE_TABLE}.",
-        traces,
-        {
-            "xaxis": {"title": {"text": "energy gain"}},
-            "yaxis": {"autorange": "reversed", "automargin": True},
-        },
-        ("model", "rule", "speedup", *priced[0].energy_gains),
-        rows,
-        height=170 + 34 * len(priced),
-    )
+    gains = [dear / cheap for dear, cheap in totals]
+    return (f"{min(gains):.2f} to {max(gains):.2f}",)
 
 
 def roofline(points: Sequence[Point]) -> Figure | None:
@@ -264,8 +227,8 @@ def roofline(points: Sequence[Point]) -> Figure | None:
         "measurements.",
         traces,
         {
-            "xaxis": {"title": {"text": "MAC / byte"}, "type": "log"},
-            "yaxis": {"title": {"text": "GMAC/s"}, "type": "log"},
+            "xaxis": {"title": {"text": "MAC / byte"}, "type": "log", "tickvals": TICKS[::3]},
+            "yaxis": {"title": {"text": "GMAC/s"}, "type": "log", "tickvals": TICKS},
         },
         ("run", "layer and pass", "backend", "MAC / byte", "GMAC/s"),
         rows,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 from sparsetrain.report.summary import CONFIDENCE, Estimate, Point
+from sparsetrain.telemetry import PRICE_TABLE
 
 COLOURS = ("#3f7fd0", "#dd7f2e", "#3c9d63", "#9b68c9", "#c4515c", "#7c8590")
 SCALE = [[0.0, "#f2f5fa"], [0.15, "#bcd3ee"], [0.4, "#6a9bd8"], [1.0, "#1e3f77"]]
+
+TICKS = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 2, 5)]  # of a log axis
 
 Trace = dict[str, Any]
 
@@ -74,10 +78,11 @@ def frontier(points: Sequence[Point]) -> Figure:
                 "x": [p.grad_density.mean for p in shown if p.grad_density],
                 "y": [p.accuracy.mean * 100 for p in shown if p.accuracy],
                 "error_y": {"type": "data", "array": errors, "thickness": 1.5, "width": 4},
-                "text": [p.rule for p in shown],
+                "text": [re.sub(r"(.)\w+ 0?", r"\1 ", p.rule) for p in shown],
+                "customdata": [[p.rule, _beside(p)] for p in shown],
                 "textposition": [f"{side} center" for side in ("top", "bottom")] * len(shown),
-                "hovertemplate": "%{text}<br>density %{x:.3f}<br>%{y:.2f} %<extra>" + model
-                + "</extra>",
+                "hovertemplate": "%{customdata[0]}<br>density %{x:.3f}<br>%{y:.2f} %"
+                "<br>%{customdata[1]}<extra>" + model + "</extra>",
                 "line": {"color": colour, "dash": "dot", "width": 1},
                 "marker": {"color": colour, "size": 9},
             }
@@ -92,8 +97,9 @@ def frontier(points: Sequence[Point]) -> Figure:
             number(p.input_density, digits=3),
             number(p.grad_density_before, digits=3),
             number(p.grad_density, digits=3),
-            number(p.cpu_speedup),
+            number(p.speedup),
             number(p.chip_speedup),
+            number(p.energy_gains.get(PRICE_TABLE)),
         )
         for p in points
     ]
@@ -101,17 +107,25 @@ def frontier(points: Sequence[Point]) -> Figure:
         "frontier",
         "Accuracy against density",
         "Test accuracy after the last epoch, mean over seeds with its standard error, against the "
-        "density of dy after pruning (all convolutions together, last training step). Runs whose "
-        "loss stopped being finite are counted in the table and have no accuracy.",
+        "density of dy after pruning (all convolutions together, last training step); r is a rate, "
+        "d a density. Runs whose loss stopped being finite are counted in the table and have no "
+        "accuracy.",
         traces,
         {
-            "xaxis": {"title": {"text": "density of dy"}, "type": "log"},
+            "xaxis": {"title": {"text": "density of dy"}, "type": "log", "tickvals": TICKS},
             "yaxis": {"title": {"text": "test accuracy, %"}},
         },
         ("model", "rule", "seeds", "failed", "accuracy, %", "density of x", "of dy unpruned",
-         "of dy", "CPU speedup", "chip speedup"),
+         "of dy", "wall clock speedup", "chip speedup", "chip energy gain"),
         rows,
     )  # fmt: skip
+
+
+def _beside(point: Point) -> str:
+    """What a point gains in speed, for its hover."""
+    found = {"here": point.speedup, "on the chip": point.chip_speedup}
+    gains = [f"{gain.mean:.2f}x {where}" for where, gain in found.items() if gain is not None]
+    return ", ".join(gains)
 
 
 def differences(points: Sequence[Point]) -> Figure | None:

@@ -28,7 +28,8 @@ function filtered(trace, part) {
   return result;
 }
 
-function draw(key) {
+// In the width of its section, or in `width` pixels.
+function draw(key, width) {
   const chart = charts[key];
   const group = choice(key, "select");
   let data = chart.data.filter((_, i) => {
@@ -48,6 +49,7 @@ function draw(key) {
     ...common,
     ...chart.layout,
     height,
+    width,
     xaxis: axis(chart.layout.xaxis),
     yaxis: axis(chart.layout.yaxis),
   };
@@ -62,4 +64,9 @@ function draw(key) {
 for (const control of document.querySelectorAll("[data-for]")) {
   control.addEventListener("input", () => draw(control.dataset.for));
 }
-for (const key of Object.keys(charts)) draw(key);
+function drawAll(width) {
+  for (const key of Object.keys(charts)) draw(key, width);
+}
+addEventListener("beforeprint", () => drawAll(640)); // within the margins of A4 and of Letter
+addEventListener("afterprint", () => drawAll());
+drawAll();

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sparsetrain.files import write_atomically
-from sparsetrain.report import costs, figures
+from sparsetrain.report import costs, figures, gains
 from sparsetrain.report.figures import Figure, number
-from sparsetrain.report.summary import Point, Result, points, rule
+from sparsetrain.report.summary import Point, Result, points, rule, setting
+from sparsetrain.telemetry import PRICE_TABLE
 
 NEEDS = ("plotly", "jinja2", "scipy")
 _HERE = Path(__file__).parent
@@ -90,12 +91,13 @@ def sections(grouped: Sequence[Point]) -> list[Figure]:
     found = (
         figures.frontier(grouped),
         figures.differences(grouped),
+        gains.speedups(grouped),
         figures.curves(grouped),
         figures.densities(grouped),
         costs.time_parts(grouped),
         costs.chip(grouped, "dense_cycles", "cycles", "cycles", "Mcycles"),
         costs.chip(grouped, "dense_energy", "energy", "energy", "µJ"),
-        costs.energy_band(grouped),
+        gains.energy_band(grouped),
         costs.roofline(grouped),
     )
     return [one for one in found if one is not None]
@@ -121,12 +123,13 @@ def tiles(grouped: Sequence[Point]) -> list[Tile]:
             shown.append(
                 Tile(number(point.grad_density, digits=3), f"{point.label}: density of dy")
             )
-            if point.cpu_speedup is not None:
-                shown.append(Tile(f"{point.cpu_speedup.mean:.2f}x", f"{point.label}: CPU speedup"))
-            if point.chip_speedup is not None:
-                shown.append(
-                    Tile(f"{point.chip_speedup.mean:.2f}x", f"{point.label}: chip over its twin")
-                )
+            for gain, what in (
+                (point.speedup, "speedup here, wall clock"),
+                (point.chip_speedup, "speed, chip over its twin"),
+                (point.energy_gains.get(PRICE_TABLE), "energy, chip over its twin"),
+            ):
+                if gain is not None:
+                    shown.append(Tile(f"{gain.mean:.2f}x", f"{point.label}: {what}"))
     return shown
 
 
@@ -144,18 +147,10 @@ def origins(results: Sequence[Result]) -> list[tuple[str, str]]:
             ("torch", config["torch_version"]),
             ("Python", config["python_version"]),
             ("data", f"{config['dataset']}, digest {config['data']}"),
-            ("setting", _setting(config)),
+            ("setting", setting(config)),
         ]
     order = ("command", "setting", "data", "machine", "sparsetrain", "torch", "Python")
     return sorted(dict.fromkeys(found), key=lambda one: order.index(one[0]))
-
-
-def _setting(config: Result) -> str:
-    return (
-        f"{config['model']}: {config['epochs']} epochs of {config['steps_per_epoch']} steps, batch "
-        f"{config['batch_size']}, peak learning rate {config['learning_rate']:g}, threads "
-        f"{config['threads']}, backend {config['backend']}"
-    )
 
 
 def _subtitle(results: Sequence[Result]) -> str:

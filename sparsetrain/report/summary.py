@@ -38,9 +38,9 @@ class Point:
     """All seeds of one model under one rule.
 
     Accuracies are those of the last epoch, and of the runs that reached it; `failed` counts the
-    others. `difference` is to the dense runs of the same seeds, as are `cpu_speedup`s: processor
-    time of a dense step over that of a pruned one. Gains are over the dense twin of the chip, by
-    price table. `epochs` are the runs' own lists of records.
+    others. `difference` is to the dense runs of the same seeds, as are speedups: a dense step's
+    time, mean over all epochs, over a pruned one's, `speedup` by the wall clock, `cpu_speedup` of
+    the processor. Gains are over the dense twin of the chip, by price table.
     """
 
     model: str
@@ -51,6 +51,7 @@ class Point:
     input_density: Estimate | None
     grad_density_before: Estimate | None
     grad_density: Estimate | None
+    speedup: Estimate | None
     cpu_speedup: Estimate | None
     chip_speedup: Estimate | None
     energy_gains: Mapping[str, Estimate]
@@ -88,6 +89,15 @@ def rule(config: Result) -> str:
         return "dense"
     name = "rate" if config["rate"] is not None else "density"
     return f"{name} {config[name]:g}"
+
+
+def setting(config: Result) -> str:
+    """How a run's network was trained, but for rule and seed."""
+    return (
+        f"{config['model']}: {config['epochs']} x {config['steps_per_epoch']} steps, batch "
+        f"{config['batch_size']}, peak learning rate {config['learning_rate']:g}, threads "
+        f"{config['threads']}, backend {config['backend']}"
+    )
 
 
 def points(results: Sequence[Result]) -> list[Point]:
@@ -138,7 +148,6 @@ def _point(model: str, rule: str, results: list[Result], dense: list[Result]) ->
     base = (
         [r for r in dense if len(r["epochs"]) == r["config"]["epochs"]] if rule != "dense" else []
     )
-    times, base_times = (_by_seed(each, "step_cpu_seconds") for each in (whole, base))
     return Point(
         model,
         rule,
@@ -148,11 +157,21 @@ def _point(model: str, rule: str, results: list[Result], dense: list[Result]) ->
         estimate(epoch["input_density"] for epoch in last),
         estimate(epoch["grad_density_before"] for epoch in last),
         estimate(epoch["grad_density"] for epoch in last),
-        estimate(base_times[seed] / times[seed] for seed in times.keys() & base_times.keys()),
+        _faster(base, whole, "step_seconds"),
+        _faster(base, whole, "step_cpu_seconds"),
         estimate(epoch["dense_cycles"] / epoch["cycles"] for epoch in last),
         _energy_gains(whole),
         tuple(results),
     )
+
+
+def _faster(base: list[Result], results: list[Result], field: str) -> Estimate | None:
+    """Time of a step of `base` over that of `results`, each a mean over epochs, seed by seed."""
+    slow, fast = (
+        {r["config"]["seed"]: statistics.fmean(epoch[field] for epoch in r["epochs"]) for r in each}
+        for each in (base, results)
+    )
+    return estimate(slow[seed] / fast[seed] for seed in sorted(fast.keys() & slow.keys()))
 
 
 def _energy_gains(results: list[Result]) -> dict[str, Estimate]:

@@ -1,0 +1,72 @@
+"""The main numbers of a report as a table for a README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparsetrain.report.figures import number
+from sparsetrain.report.summary import CONFIDENCE, Estimate, Point, Result, points, setting
+from sparsetrain.telemetry import PRICE_TABLE
+
+_COLUMNS = (
+    "network, rule",
+    "seeds",
+    "test accuracy, %",
+    f"less dense, points ({CONFIDENCE:.0%} interval)",
+    "density of x",
+    "of dy before, after pruning",
+    "step here, wall clock (processor time)",
+    "chip: speed, energy",
+)
+
+
+def table(results: Sequence[Result]) -> str:
+    """A row for each network and rule, and how each network was trained.
+
+    All numbers are means over seeds; accuracies and times have their standard errors, where there
+    are several seeds.
+    """
+    lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
+    lines += [_line(_row(point)) for point in points(results)]
+    settings = dict.fromkeys(setting(result["config"]) for result in results)
+    return "\n".join([*lines, "", *(f"- {one}" for one in settings)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _row(point: Point) -> tuple[str, ...]:
+    energy = point.energy_gains.get(PRICE_TABLE)
+    here = f"{_times(point.speedup)} ({_times(point.cpu_speedup)})"
+    chip = ", ".join(f"{each.mean:.2f}x" for each in (point.chip_speedup, energy) if each)
+    return (
+        point.label,
+        str(point.accuracy.count if point.accuracy else 0)
+        + (f", {point.failed} failed" if point.failed else ""),
+        number(point.accuracy, 100),
+        _difference(point),
+        _mean(point.input_density, 3),
+        f"{_mean(point.grad_density_before, 3)}, {_mean(point.grad_density, 3)}",
+        here if point.speedup else "-",
+        chip or "-",
+    )
+
+
+def _mean(estimate: Estimate | None, digits: int) -> str:
+    """Without its error, where seeds agree in all that is shown or nearly so."""
+    return "-" if estimate is None else f"{estimate.mean:.{digits}f}"
+
+
+def _times(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{number(estimate)}x"
+
+
+def _difference(point: Point) -> str:
+    found = point.difference
+    if found is None:
+        return "-"
+    mean = f"{found.mean * 100:+.2f}"
+    if found.low is None or found.high is None:
+        return mean
+    return f"{mean} ({found.low * 100:+.2f} to {found.high * 100:+.2f})"
