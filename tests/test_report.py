@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from sparsetrain import datasets, report, sweep
 from sparsetrain.__main__ import main
-from sparsetrain.report import summary
+from sparsetrain.report import figures, summary
 from sparsetrain.training import Settings
 
 TINY = Settings(dense=True, epochs=1, batch_size=48, learning_rate=0.02)
@@ -131,9 +131,21 @@ def test_the_table_holds_the_numbers(tmp_path):
     assert dense == "| plain, dense | 2 | 65.00 ± 15.00 | - | 0.500 | 1.000, 0.200 | - | 3.00x |"
     assert pruned.startswith("| plain, rate 0.9 | 2 | 60.00 ± 20.00 | -5.00 (-68.53 to +58.53) |")
     assert "| 1.12 ± 0.12x (1.12 ± 0.12x) |" in pruned
-    assert setting == (
-        "- plain: 1 x 7 steps, batch 8, peak learning rate 0.1, threads 1, backend auto"
-    )
+    assert setting.startswith("- plain: epochs 1, steps in each 7, batch 8, peak learning rate 0.1")
+
+
+def test_a_run_that_learnt_nothing_does_not_hide_the_others():
+    """It is out of the frame, which says so, and in the table."""
+    grouped = summary.points([result(0, 0.9), result(0, 0.89, 0.9), result(0, 0.1, 0.99)])
+    accuracy, less = figures.frontier(grouped), figures.differences(grouped)
+    low, high = accuracy.layout["yaxis"]["range"]
+    assert 90 - 1.2 * figures.FAR < low < 89 and 90 < high < 92
+    low, high = less.layout["xaxis"]["range"]
+    assert -1.2 * figures.FAR < low < -1 and 0 < high < 2
+    for figure in (accuracy, less):
+        assert "is in the table alone" in figure.text
+        assert any("rate 0.99" in row for row in figure.rows)
+    assert "in the table alone" not in figures.frontier(grouped[:2]).text
 
 
 # The page in a browser

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -206,6 +207,25 @@ def test_a_foreign_results_file_is_refused(tmp_path, text):
     assert result.exit_code == 2 and "results.jsonl to be" in result.stderr
     with pytest.raises(FileNotFoundError, match="to be a results file, got none"):
         sweep.read_results(tmp_path / "other.jsonl")
+
+
+def test_ranks_of_torchrun_share_a_folder(tmp_path, images):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    command += ["-m", "sparsetrain", "sweep", tmp_path, *OPTIONS, "--data-dir", images]
+    done = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    results = sweep.read_results(tmp_path / "results.jsonl")
+    assert sorted(ran(tmp_path)) == sorted(FOUR)
+    assert {result["config"]["processes"] for result in results} == {1}  # each run is one rank's
+
+
+def test_the_command_is_kept_as_a_shell_takes_it(tmp_path, images):
+    process = start(tmp_path, images)
+    process.communicate(timeout=120)
+    for result in sweep.read_results(tmp_path / "results.jsonl"):
+        assert shlex.split(result["command"]) == process.args
 
 
 def test_ranks_but_the_first_show_no_bar(tmp_path, images):

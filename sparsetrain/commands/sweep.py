@@ -83,6 +83,7 @@ def _follow(place: Folder, runs: tuple[Settings, ...], data: datasets.Dataset) -
                 done[run] = event.epoch * event.steps + event.step
             bar.update(task, completed=sum(done.values()), run=run, at=f"epoch {event.epoch + 1}")
             if event.record is not None:
+                done |= {each: steps[each] for each in place.names() & steps.keys()}  # of others
                 console.print(
                     f"{run}  epoch {event.record.epoch}  loss {event.record.train_loss:.3f}  "
                     f"test {event.record.test_accuracy:.2%}",

@@ -16,6 +16,8 @@ SCALE = [[0.0, "#f2f5fa"], [0.15, "#bcd3ee"], [0.4, "#6a9bd8"], [1.0, "#1e3f77"]
 
 TICKS = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 2, 5)]  # of a log axis
 
+FAR = 8.0  # points of accuracy: what is further off would squeeze all else into a line
+
 Trace = dict[str, Any]
 
 
@@ -64,8 +66,19 @@ def models(points: Sequence[Point]) -> list[str]:
     return list(dict.fromkeys(point.model for point in points))
 
 
+def _frame(values: Sequence[float], best: float) -> tuple[list[float], str]:
+    """The range that shows `values` less far than FAR from `best`, and a sentence on others."""
+    near = [value for value in (*values, best) if abs(value - best) <= FAR]
+    edge = 0.12 * (max(near) - min(near)) + 0.1
+    far = len(near) <= len(values)
+    left_out = f" What is more than {FAR:g} points off is in the table alone." if far else ""
+    return [min(near) - edge, max(near) + edge], left_out
+
+
 def frontier(points: Sequence[Point]) -> Figure:
     """Accuracy against the density of the gradients."""
+    accuracies = [p.accuracy.mean * 100 for p in points if p.accuracy]
+    frame, left_out = _frame(accuracies, max(accuracies, default=0.0))
     traces: list[Trace] = []
     for colour, model in zip(COLOURS * 9, models(points), strict=False):
         shown = [p for p in points if p.model == model and p.accuracy and p.grad_density]
@@ -109,11 +122,11 @@ def frontier(points: Sequence[Point]) -> Figure:
         "Test accuracy after the last epoch, mean over seeds with its standard error, against the "
         "density of dy after pruning (all convolutions together, last training step); r is a rate, "
         "d a density. Runs whose loss stopped being finite are counted in the table and have no "
-        "accuracy.",
+        "accuracy." + left_out,
         traces,
         {
             "xaxis": {"title": {"text": "density of dy"}, "type": "log", "tickvals": TICKS},
-            "yaxis": {"title": {"text": "test accuracy, %"}},
+            "yaxis": {"title": {"text": "test accuracy, %"}, "range": frame},
         },
         ("model", "rule", "seeds", "failed", "accuracy, %", "density of x", "of dy unpruned",
          "of dy", "wall clock speedup", "chip speedup", "chip energy gain"),
@@ -134,11 +147,15 @@ def differences(points: Sequence[Point]) -> Figure | None:
     if not paired:
         return None
     colours = dict(zip(models(points), COLOURS * 9, strict=False))
+    all_of = [p.difference for p in paired if p.difference]
+    ends = [end * 100 for d in all_of for end in (d.low, d.high) if end is not None]
+    within = [end for end in ends if abs(end) <= FAR]  # a longer interval shows that it goes on
+    frame, left_out = _frame([*(d.mean * 100 for d in all_of), *within], 0.0)
     traces: list[Trace] = []
     for model in models(paired):
         shown = [p for p in paired if p.model == model]
         found = [p.difference for p in shown if p.difference]
-        ends = [(d.mean if d.high is None else d.high) - d.mean for d in found]
+        reach = [(d.mean if d.high is None else d.high) - d.mean for d in found]
         traces.append(
             {
                 "type": "scatter",
@@ -146,7 +163,7 @@ def differences(points: Sequence[Point]) -> Figure | None:
                 "name": model,
                 "x": [d.mean * 100 for d in found],
                 "y": [p.label for p in shown],
-                "error_x": {"type": "data", "array": [e * 100 for e in ends], "width": 5},
+                "error_x": {"type": "data", "array": [r * 100 for r in reach], "width": 5},
                 "marker": {"color": colours[model], "size": 10},
                 "hovertemplate": "%{y}<br>%{x:+.2f} points<extra></extra>",
             }
@@ -162,10 +179,10 @@ def differences(points: Sequence[Point]) -> Figure | None:
         "Accuracy of each pruned run less that of the dense run of the same seed (same weights, "
         f"order and augmentation): mean and {CONFIDENCE:.0%} confidence interval by Student's "
         "distribution. An interval that holds 0 does not prove that nothing is lost: its lower end "
-        "is the loss that the runs do not exclude.",
+        "is the loss that the runs do not exclude." + left_out,
         traces,
         {
-            "xaxis": {"title": {"text": "accuracy, points"}, "zeroline": True},
+            "xaxis": {"title": {"text": "accuracy, points"}, "zeroline": True, "range": frame},
             "yaxis": {"autorange": "reversed", "automargin": True},
             "showlegend": False,
         },

@@ -94,8 +94,8 @@ def rule(config: Result) -> str:
 def setting(config: Result) -> str:
     """How a run's network was trained, but for rule and seed."""
     return (
-        f"{config['model']}: {config['epochs']} x {config['steps_per_epoch']} steps, batch "
-        f"{config['batch_size']}, peak learning rate {config['learning_rate']:g}, threads "
+        f"{config['model']}: epochs {config['epochs']}, steps in each {config['steps_per_epoch']}, "
+        f"batch {config['batch_size']}, peak learning rate {config['learning_rate']:g}, threads "
         f"{config['threads']}, backend {config['backend']}"
     )
 
