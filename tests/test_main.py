@@ -15,6 +15,16 @@ from sparsetrain import convert
 from sparsetrain.__main__ import main
 
 
+def test_the_help_of_all_shows_an_example_that_parses():
+    shown = CliRunner().invoke(main, ["--help"], terminal_width=200).output
+    example = re.search(r"Example: (.*)", shown)
+    assert example, shown
+    for each in example[1].split(" && "):
+        program, command, *arguments = shlex.split(each)
+        assert program == "sparsetrain"
+        main.commands[command].make_context(command, arguments)
+
+
 @pytest.mark.parametrize("name", main.commands)
 def test_every_help_shows_an_example_that_parses(name):
     shown = CliRunner().invoke(main, [name, "--help"], terminal_width=200).output

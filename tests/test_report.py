@@ -99,6 +99,8 @@ def test_points_pair_the_seeds_of_one_setting():
     other = summary.points([*results, result(0, 0.9, 0.9, batch_size=16)])
     assert [p.model for p in other] == ["plain, batch size 8"] * 2 + ["plain, batch size 16"]
     assert other[2].difference is None
+    data = summary.points([*results, result(0, 0.9, 0.9, dataset="e", data="1" * 32)])
+    assert [p.model for p in data][1:] == ["plain, dataset d", "plain, dataset e"]
 
 
 def test_a_run_that_failed_counts_but_has_no_accuracy():
@@ -106,6 +108,12 @@ def test_a_run_that_failed_counts_but_has_no_accuracy():
     (point,) = summary.points([result(0, 0.5, 0.9, epochs=1), {**failed, "config": {
         **failed["config"], "epochs": 1}, "epochs": []}])  # fmt: skip
     assert (point.failed, point.accuracy.count, point.accuracy.mean) == (1, 1, 0.5)
+
+
+def test_a_run_that_was_stopped_has_a_page_without_accuracy():
+    (point,) = summary.points([result(0, 0.5, epochs=2)])
+    assert point.accuracy is None
+    assert figures.frontier([point]).rows[0][4] == "-"
 
 
 def test_times_are_means_over_epochs():

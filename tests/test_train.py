@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -226,6 +228,15 @@ def test_a_second_interrupt_stops_at_once(tmp_path, folder, train, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_help_shows_an_example_that_parses(train):
+    import train as script
+
+    code, out, _ = train("--help")
+    example = re.search(r"Example: python examples/train.py (.*)", out)
+    assert code == 0 and example
+    script.train.make_context("train", shlex.split(example[1]))  # raises for no such option
+
+
 def test_a_run_writes_its_report(tmp_path, folder, train):
     page = tmp_path / "report.html"
     options = ["--epochs", 1, "--batch-size", 96, "--checkpoint", tmp_path / "run.pt"]
@@ -245,6 +256,7 @@ def test_finished_run_resumes_to_its_own_results(tmp_path, folder, train):
     assert code == 0 and "block3_1.conv2" in out and f"Checkpoint: {saved}" in out
     assert "will be overwritten" not in out
     first = json.loads(results.read_text())
+    assert first["command"] and first["machine"]["threads"] == 1
     results.unlink()
     assert train("--resume", saved, *common)[0] == 0
     assert json.loads(results.read_text()) == first

@@ -219,7 +219,7 @@ def roofline(points: Sequence[Point]) -> Figure | None:
     groups.append(None)
     return Figure(
         "roofline",
-        "Roofline of the convolutions",
+        "Roofline of the kernels, as auto predicts them",
         "Multiply-adds with nonzeros per second, by the costs that auto predicts with, against "
         "multiply-adds per byte of x and y. The roofs come from the same table: the speed of "
         f"torch's dense multiply-adds ({peak:.0f} GMAC/s on one thread) and of a copy "

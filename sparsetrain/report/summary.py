@@ -132,7 +132,9 @@ def _names(results: Sequence[Result]) -> list[str]:
             for field in _SETUP
             if len({str(other[field]) for other in setups[config["model"]]}) > 1
         ]
-        details = (f"{field.replace('_', ' ')} {config[field]}" for field in several)
+        if "dataset" in several:  # whose digests differ as well
+            several.remove("data")
+        details = (f"{field.replace('_', ' ')} {config[field]}"[:24] for field in several)
         names.append(", ".join([config["model"], *details]))
     return names
 
