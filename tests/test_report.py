@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from sparsetrain import datasets, report, sweep
 from sparsetrain.__main__ import main
-from sparsetrain.report import figures, summary
+from sparsetrain.report import costs, figures, summary
 from sparsetrain.training import Settings
 
 TINY = Settings(dense=True, epochs=1, batch_size=48, learning_rate=0.02)
@@ -154,6 +154,17 @@ def test_a_run_that_learnt_nothing_does_not_hide_the_others():
         assert "is in the table alone" in figure.text
         assert any("rate 0.99" in row for row in figure.rows)
     assert "in the table alone" not in figures.frontier(grouped[:2]).text
+
+
+def test_results_that_told_less_do_not_count_where_others_told_more():
+    """Sparse 6 with compression in it, and 3 beside 2: the latter; where only the former is, it."""
+    parts = dict(dense=1.0, prune=1.0, normalise=1.0, other=1.0)
+    old, new = {**parts, "sparse": 6.0}, {**parts, "sparse": 3.0, "compress": 2.0}
+    both = [{**result(seed, 0.5), "parts": each} for seed, each in ((0, old), (1, new))]
+    assert costs.time_parts(summary.points(both)).rows[0][2:4] == ("3.00", "2.00")
+    figure = costs.time_parts(summary.points(both[:1]))
+    assert figure.rows[0][2:4] == ("6.00", "0.00")
+    assert "Where no compression is shown, it is in the sparse" in figure.text
 
 
 # The page in a browser
