@@ -39,10 +39,11 @@ function draw(key, width) {
   let height = chart.layout.height;
   if (chart.layers) {
     const part = choice(key, "input");
-    const before = new Set(data.flatMap((trace) => trace.y)).size;
+    const count = (traces) => new Set(traces.flatMap((trace) => trace.y)).size;
+    const of = (name) => chart.data.filter((_, i) => chart.groups[i] === name);
+    const most = Math.max(...chart.groups.map((name) => count(of(name)))); // what height is for
     data = data.map((trace) => filtered(trace, part));
-    const after = new Set(data.flatMap((trace) => trace.y)).size;
-    if (before) height = Math.max(200, (height * (3 + after)) / (3 + before));
+    height = Math.max(200, (height * (3 + count(data))) / (3 + most));
   }
   const axis = (own) => ({ automargin: true, ...own });
   const layout = {
