@@ -1,11 +1,13 @@
 """The one command line: an example in every help, completion, and what is logged."""
 
+import importlib
 import logging
 import os
 import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -33,6 +35,15 @@ def test_every_help_shows_an_example_that_parses(name):
     command, *arguments = shlex.split(example[1])
     assert command == name
     main.commands[name].make_context(name, arguments)  # raises for an option that there is not
+
+
+def test_the_example_s_help_does_so_too(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
+    train = importlib.import_module("train").train
+    shown = CliRunner().invoke(train, ["--help"], terminal_width=200).output
+    example = re.search(r"Example: python examples/train.py (.*)", shown)
+    assert example, shown
+    train.make_context("train", shlex.split(example[1]))
 
 
 def test_all_subcommands_are_there():

@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -226,15 +224,6 @@ def test_a_second_interrupt_stops_at_once(tmp_path, folder, train, monkeypatch):
     assert err.strip() == "train.py: stopped at once; the last checkpoint is as it was"
     assert not (tmp_path / "run.pt").exists()
     assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_help_shows_an_example_that_parses(train):
-    import train as script
-
-    code, out, _ = train("--help")
-    example = re.search(r"Example: python examples/train.py (.*)", out)
-    assert code == 0 and example
-    script.train.make_context("train", shlex.split(example[1]))  # raises for no such option
 
 
 def test_a_run_writes_its_report(tmp_path, folder, train):
