@@ -12,14 +12,24 @@ namespace {
 
 using namespace sparsetrain;
 
-// With zeros, and where `odd` with strides that no format has, on storage that begins anywhere.
-at::Tensor operand(at::IntArrayRef sizes, double density, at::ScalarType type, bool odd) {
-  at::Tensor t = at::randn(sizes, at::kDouble) * (at::rand(sizes) < density);
-  if (!odd) return t.to(type);
-  at::Tensor wide = at::full({sizes[3], sizes[1], sizes[0], sizes[2] + 1}, NAN, type);
-  wide = wide.permute({2, 1, 3, 0}).narrow(2, 1, sizes[2]);
-  wide.copy_(t);
-  return wide;
+// Of an operand. kShifted: channels_last, from the second element of its memory on; kOdd: strides
+// of no format.
+enum Layout { kPlain, kShifted, kOdd };
+
+at::Tensor operand(at::IntArrayRef sizes, double density, at::ScalarType type, Layout layout) {
+  const int64_t n = sizes[0], c = sizes[1], h = sizes[2], w = sizes[3];
+  const at::Tensor values = at::randn(sizes, at::kDouble) * (at::rand(sizes) < density);
+  if (layout == kPlain) return values.to(type);
+  const at::Tensor memory = at::full({n * c * (h + 1) * w + 1}, NAN, type);
+  const at::Tensor t =
+      layout == kShifted
+          ? memory.narrow(0, 1, n * h * w * c).view({n, h, w, c}).permute({0, 3, 1, 2})
+          : memory.narrow(0, 1, n * c * (h + 1) * w)
+                .view({w, c, n, h + 1})
+                .permute({2, 1, 3, 0})
+                .narrow(2, 1, h);
+  t.copy_(values);
+  return t;
 }
 
 // (dx, dw) in double.
@@ -44,10 +54,10 @@ void check_close(const at::Tensor& got, const at::Tensor& wanted, const at::Tens
   CHECK((off <= bound).all().item<bool>());
 }
 
-void check(const ConvShape& s, double density, at::ScalarType type, bool odd) {
-  const at::Tensor dy = operand({s.N, s.K, s.P(), s.Q()}, density, type, odd);
-  const at::Tensor x = operand({s.N, s.C, s.H, s.W}, 0.5, type, odd);
-  const at::Tensor w = operand({s.K, s.C, s.R, s.S}, 1, type, odd);
+void check(const ConvShape& s, double density, at::ScalarType type, Layout layout) {
+  const at::Tensor dy = operand({s.N, s.K, s.P(), s.Q()}, density, type, layout);
+  const at::Tensor x = operand({s.N, s.C, s.H, s.W}, 0.5, type, layout);
+  const at::Tensor w = operand({s.K, s.C, s.R, s.S}, 1, type, layout);
   const auto [dx, dw] = cusparse_backward(s, dy, x, w, true, true);
   const auto [exact_dx, exact_dw] = exact(s, dy, x, w);
   const auto [sum_dx, sum_dw] = exact(s, dy.abs(), x.abs(), w.abs());
@@ -67,7 +77,10 @@ int main() {
   shapes.push_back({.N = 2, .C = 8, .H = 5, .W = 6, .K = 3, .R = 1, .S = 1});  // x as it is
   for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf}) {
     for (const ConvShape& s : shapes) {
-      for (const double density : {0.0, 0.15, 1.0}) check(s, density, type, density < 1);
+      check(s, 0, type, kOdd);
+      check(s, 0.15, type, kOdd);
+      check(s, 0.15, type, kShifted);
+      check(s, 1, type, kPlain);
     }
   }
 }
