@@ -6,6 +6,7 @@ alone: a crash is a finding, and so is a case that never ends.
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ def law(seed: int, index: int) -> list[str]:
 
 def _child(pipe: Connection, judge: Law, seed: int, indices: range) -> None:
     """Sends each index before its case runs, then what was wrong with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says what Ctrl-C left undone
     for index in indices:
         pipe.send((index, None))
         for message in judge(seed, index):
@@ -120,22 +122,31 @@ def _listen(batch: _Batch) -> Iterator[tuple[int, str | None]]:
 @click.option("--first", default=0, show_default=True, type=click.IntRange(0), help="Index.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
 def main(cases: int, seed: int, first: int, jobs: int) -> None:
-    """Runs CASES cases of SEED; exit code 1 if any is wrong or ends its process."""
-    began, wrong = time.monotonic(), set()
+    """Runs CASES cases of SEED; exit code 1 if any is wrong or ends its process.
+
+    Ctrl-C counts what was done by then; exit code 130.
+    """
+    began, begun, wrong, stopped = time.monotonic(), 0, set(), ""
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("cases", total=cases)
-        for index, message in run(law, seed, range(first, first + cases), jobs):
-            if message is None:
-                progress.advance(task)
-                if not console.is_terminal and (index + 1) % 10_000 == 0:
-                    click.echo(f"case {index + 1}", err=True)
-                continue
-            wrong.add(index)
-            click.echo(f"python tests/fuzz.py --seed {seed} --first {index} --cases 1  # {message}")
+        try:
+            for index, message in run(law, seed, range(first, first + cases), jobs):
+                if message is None:
+                    begun += 1
+                    progress.advance(task)
+                    if not console.is_terminal and (index + 1) % 10_000 == 0:
+                        click.echo(f"case {index + 1}", err=True)
+                    continue
+                wrong.add(index)
+                again = f"python tests/fuzz.py --seed {seed} --first {index} --cases 1"
+                click.echo(f"{again}  # {message}")
+        except KeyboardInterrupt:
+            begun, stopped = max(0, begun - jobs), f", stopped of {cases}"
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
-    click.echo(f"{cases} cases of seed {seed}: {len(wrong)} wrong, {minutes} min {seconds} s")
-    sys.exit(bool(wrong))
+    took = f"{minutes} min {seconds} s"
+    click.echo(f"{begun} cases of seed {seed}: {len(wrong)} wrong, {took}{stopped}")
+    sys.exit(130 if stopped else bool(wrong))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The fuzzer: 2,000 fixed cases, and that it would see what it looks for."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -191,3 +192,17 @@ def test_a_finding_is_one_line_that_reproduces_it(tmp_path):
         assert "wrong" in total
         arguments = [sys.executable, *line.split("  # ")[0].split()[1:]]
     assert total.startswith("1 cases of seed 0: 1 wrong")
+
+
+def test_ctrl_c_counts_what_was_done():
+    arguments = [sys.executable, "-u", "tests/fuzz.py", "--cases", "100000", "--seed", "6"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(20)  # torch is loaded twice before the first case
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the children too
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert re.fullmatch(r"\d+ cases of seed 6: 0 wrong, 0 min \d+ s, stopped of 100000\n", said)
