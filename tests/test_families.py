@@ -50,6 +50,40 @@ def gradients(model):
     return [p.grad for p in model.parameters() if p.grad is not None]
 
 
+# By hand in torchvision's source; their other convolutions are before a BatchNorm.
+DESCRIBED = {
+    "alexnet": {"features.0": "none", **{f"features.{i}": "input" for i in (3, 6, 8, 10)}},
+    "resnet18": {},
+    # The classifier is a convolution; before the first one there is nothing to prune.
+    "squeezenet1_1": {
+        "features.0": "none",
+        "classifier.1": "input",
+        **{
+            f"features.{i}.{part}": "input"
+            for i in (3, 4, 6, 7, 9, 10, 11, 12)
+            for part in ("squeeze", "expand1x1", "expand3x3")
+        },
+    },
+    # The first block does not expand: its depthwise convolution comes first, then second.
+    "mobilenet_v2": {f"features.{i}.conv.{min(i - 1, 1)}.0": "none" for i in range(1, 18)},
+    # The three downsampling ones and the stem are before a norm.
+    "convnext_tiny": {
+        f"features.{stage}.{i}.block.0": "none"
+        for stage, blocks in ((1, 3), (3, 3), (5, 9), (7, 3))
+        for i in range(blocks)
+    },
+}
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_described_placements_are_those_by_hand(name):
+    model = convert(build(name))
+    convolutions = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    wanted = {n: DESCRIBED[name].get(n, "output") for n in convolutions}
+    assert {row.name: row.placement for row in describe(model)} == wanted
+    assert set(DESCRIBED[name]) <= set(convolutions)
+
+
 class HeldToDense(TorchDispatchMode):
     """Runs every convolution of ours on both paths too, and holds its result to the dense one.
 

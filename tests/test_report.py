@@ -258,6 +258,12 @@ def test_what_is_no_result_is_refused(tmp_path, name, content, sentence):
     assert result.stderr.count("\n") == 1 and not (tmp_path / "r.html").exists()
 
 
+def test_a_full_disk_is_one_sentence(folder):
+    result = run(folder, "-o", "/dev/full")
+    assert result.exit_code == 2
+    assert "expected /dev/full to be written, got No space left on device" in result.output
+
+
 def test_what_is_missing_is_named(tmp_path, folder, monkeypatch):
     from sparsetrain.report import page as module
 
