@@ -52,6 +52,25 @@ def test_checked_calls_with_a_non_finite_operand_run_dense(which, poison, dtype,
         assert reached[0] < reached[1]
 
 
+def test_taps_that_meet_only_padding_are_torchs_where_a_gradient_is_not_finite():
+    """Image, kernel and dilation leave the outer rows of taps outside; torch's Inf * 0 is NaN."""
+    g = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(s, generator=g) for s in ((3, 16, 2, 17), (16, 16, 3, 3)))
+    dy = torch.randn(3, 16, 2, 17, generator=g)
+    dy[1, 2, 1, 3] = math.inf
+    results = []
+    for convolve, how in (
+        (sparsetrain.conv2d, {"backend": "sparse", "check_finite": True}),
+        (sparsetrain.conv2d, {"backend": "dense"}),
+        (nn.functional.conv2d, {}),
+    ):
+        weight = w.clone().requires_grad_()
+        convolve(x, weight, padding=(3, 1), dilation=(3, 1), **how).backward(dy)
+        results.append([weight.grad])
+    assert equal(results[0], results[1]) and equal(results[1], results[2])
+    assert results[0][0][2, :, 0].isnan().any()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_checked_calls_with_finite_operands_run_what_was_asked_for(dtype):
     tensors = operands(dtype)

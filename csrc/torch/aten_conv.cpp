@@ -93,7 +93,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> dense_backward(
   auto [dx, dw, db] = at::convolution_backward(
       ready(dy), ready(x), ready(w), at::IntArrayRef({s.K}), {s.stride_h, s.stride_w},
       {s.pad_h, s.pad_w}, {s.dilation_h, s.dilation_w}, false, {0, 0}, s.groups, mask);
-  if (mask[1]) clear_idle_taps(s, dw);
+  if (mask[1] && !right_as_it_is(s, x, w)) clear_idle_taps(s, dw);  // else torch's, NaN and all
   const auto back = [&](const at::Tensor& t) { return t.defined() ? t.to(x.scalar_type()) : t; };
   return {back(dx), back(dw), back(db)};
 }
