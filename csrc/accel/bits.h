@@ -45,7 +45,7 @@ inline int64_t count_range(const uint64_t* row, int64_t begin, int64_t end) {
 // sum over columns of (row bit) * number = sum over b of 2^b popcount(row & plane b).
 class Planes {
  public:
-  Planes(int64_t columns, int64_t limit) : words_((columns + 63) / 64), depth_(0) {
+  Planes(int64_t columns, int64_t limit) : words_((columns + 63) / 64) {
     while ((int64_t{1} << depth_) <= limit) ++depth_;
     packed_ = depth_ == 2 && columns <= 32;
   }
@@ -76,7 +76,7 @@ class Planes {
   }
 
  private:
-  int64_t words_, depth_;
+  int64_t words_, depth_ = 0;
   bool packed_;  // both planes of up to 32 columns share a word
 };
 

@@ -150,7 +150,8 @@ class PassCompiler {
     const bool new_tile = plan_.slab_resident || first_inner;
     double load = 0, store = 0;
     if (pass_ == Pass::kGradWeight) {
-      const double tile_w = bytes_.w * c * k / static_cast<double>(s_.C * (s_.K / s_.groups));
+      const int64_t filters = s_.K / s_.groups;
+      const double tile_w = bytes_.w * c * k / static_cast<double>(s_.C * filters);
       const double x_share = plan_.slab_resident ? 1 : c / static_cast<double>(s_.C);
       const double dy_share =
           plan_.slab_resident
@@ -199,7 +200,7 @@ Program compile(const Workload& workload, const Config& chip) {
   Program program;
   for (size_t i = 0; i < workload.layers.size(); ++i) {
     const Layer& layer = workload.layers[i];
-    for (Pass pass : {Pass::kForward, Pass::kGradInput, Pass::kGradWeight}) {
+    for (const Pass pass : {Pass::kForward, Pass::kGradInput, Pass::kGradWeight}) {
       if (pass == Pass::kGradInput && !layer.needs_grad_input) continue;
       if (pass == Pass::kGradWeight && !layer.needs_grad_weight) continue;
       PassCompiler(layer, static_cast<int32_t>(i), pass, chip).run(&program.blocks);

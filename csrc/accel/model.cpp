@@ -41,7 +41,7 @@ Report model(const Workload& workload, const Config& chip) {
     const Profile profile(layer, chip);
     const Footprint bytes = footprint(layer, chip);
     auto& passes = report.layers.emplace_back();
-    for (Pass pass : {Pass::kForward, Pass::kGradInput, Pass::kGradWeight}) {
+    for (const Pass pass : {Pass::kForward, Pass::kGradInput, Pass::kGradWeight}) {
       if (pass == Pass::kGradInput && !layer.needs_grad_input) continue;
       if (pass == Pass::kGradWeight && !layer.needs_grad_weight) continue;
       const Plan p = plan(layer, pass, chip);

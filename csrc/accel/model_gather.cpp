@@ -81,7 +81,7 @@ class GatherModel {
     const double all = static_cast<double>(up_ ? s_.K : s_.C);
     const int64_t begin = segment_.in_begin, end = segment_.in_end;
     RowCost c{};
-    double nonzeros;
+    double nonzeros = 0;
     if (up_) {
       nonzeros = f_.dy_row(row.image, use.row, begin, end);
       c.macs = f_.pairs(row.image, use.row, begin, window_) / (all * static_cast<double>(s_.C));
@@ -113,7 +113,7 @@ class GatherModel {
     const double drain = std::ceil(static_cast<double>(segment_.width()) /
                                    static_cast<double>(chip_.ppu_values_per_cycle));
     const double tasks = row.rows * static_cast<double>(outputs_);
-    for (double share : quantiles_)
+    for (const double share : quantiles_)
       times_.add(tasks / static_cast<double>(quantiles_.size()),
                  task_cycles(work(sum, share)) + drain);
     tally_.tasks += tasks;

@@ -159,8 +159,8 @@ class WeightsModel {
     const double tasks = slabs * pattern.tasks * static_cast<double>(s_.C);
     // A channel with fewer nonzeros streams fewer of them, but as many headers.
     const double buckets = static_cast<double>(x_quantiles_.size() * dy_quantiles_.size());
-    for (double x_share : x_quantiles_)
-      for (double dy_share : dy_quantiles_)
+    for (const double x_share : x_quantiles_)
+      for (const double dy_share : dy_quantiles_)
         blocks_.back().add(
             tasks / buckets,
             drain_ + task_cycles(work(ops, macs, dy,

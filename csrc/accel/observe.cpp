@@ -128,7 +128,7 @@ uint64_t pack_word(const char* in, int64_t step, int64_t columns, int shift) {
         static_cast<uint8_t>(nonzero(*reinterpret_cast<const T*>(in + w * step), shift));
   uint64_t bits = 0;
   for (size_t i = 0; i * 8 < static_cast<size_t>(columns); ++i) {
-    uint64_t bytes;  // little-endian, as every machine that torch runs on
+    uint64_t bytes = 0;  // little-endian, as every machine that torch runs on
     std::memcpy(&bytes, set.data() + 8 * i, sizeof bytes);
     bits |= bytes * 0x0102040810204080u >> 56 << (8 * i);
   }

@@ -141,7 +141,8 @@ Footprint footprint(const Layer& layer, const Config& chip) {
   f.dy = tensor_bytes(s.N * s.K * s.P(), s.Q(), density(layer.dy_density), chip);
   f.y = tensor_bytes(s.N * s.K * s.P(), s.Q(), density(layer.y_density), chip);
   f.dx = tensor_bytes(s.N * s.C * s.H, s.W, density(layer.dx_density), chip);
-  f.w = static_cast<double>(s.K * (s.C / s.groups) * s.R * s.S * chip.value_bits) / 8;
+  const int64_t weights = s.K * (s.C / s.groups) * s.R * s.S;
+  f.w = static_cast<double>(weights * chip.value_bits) / 8;
   f.mask = skips ? static_cast<double>(s.N * s.C * s.H * ceil_div(s.W, 8)) : 0;
   return f;
 }

@@ -17,7 +17,7 @@ double binomial_var(double count, double density) { return count * density * (1 
 // Variance over channels of their mean count in a row.
 double between_channels(const std::vector<int64_t>& nnz, int64_t rows) {
   double sum = 0, squares = 0;
-  for (int64_t count : nnz) {
+  for (const int64_t count : nnz) {
     const double mean = static_cast<double>(count) / static_cast<double>(rows);
     sum += mean;
     squares += mean * mean;
@@ -148,7 +148,7 @@ double Profile::mask_row_residual() const {
     return (1 - mask_density_) / (mask_density_ * width);
   const double mean = mask_density_ * width;
   double between = 0;
-  for (double q : x_quantiles(true, 8)) between += (q - 1) * (q - 1) / 8;
+  for (const double q : x_quantiles(true, 8)) between += (q - 1) * (q - 1) / 8;
   return std::max(0.0, maps_->x_row_nnz_var / (mean * mean) - between);
 }
 

@@ -31,7 +31,7 @@ void valid_rows(const ConvShape& s, Pass pass, int64_t output_row, std::vector<R
 int64_t taps(const ConvShape& s, Pass pass, int64_t in, int64_t out_begin, int64_t out_end) {
   int64_t count = 0;
   for (int64_t t = 0; t < s.S; ++t) {
-    int64_t out;
+    int64_t out = 0;
     if (pass != Pass::kGradInput) {
       const int64_t scaled = in + s.pad_w - t * s.dilation_w;
       if (scaled < 0 || scaled % s.stride_w != 0) continue;

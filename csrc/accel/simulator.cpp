@@ -43,7 +43,7 @@ void parallel(size_t count, int64_t threads, F work) {
   std::exception_ptr failure;
   std::mutex mutex;
   const auto loop = [&] {
-    for (size_t i; (i = next++) < count;) {
+    for (size_t i = next++; i < count; i = next++) {
       try {
         work(i);
       } catch (...) {

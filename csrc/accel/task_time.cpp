@@ -14,11 +14,12 @@ double normal_pdf(double z) { return std::exp(-z * z / 2) / std::sqrt(2 * std::n
 
 double integrate_expected_max(int64_t n) {
   // E max = integral over z of z n phi(z) Phi(z)^(n-1).
-  constexpr double kStep = 1.0 / 128;
+  constexpr int kSteps = 128;  // to 1
   double total = 0;
-  for (double z = -9; z < 9; z += kStep) {
+  for (int i = -9 * kSteps; i < 9 * kSteps; ++i) {
+    const double z = static_cast<double>(i) / kSteps;
     total += z * static_cast<double>(n) * normal_pdf(z) *
-             std::pow(normal_cdf(z), static_cast<double>(n - 1)) * kStep;
+             std::pow(normal_cdf(z), static_cast<double>(n - 1)) / kSteps;
   }
   return total;
 }
@@ -39,7 +40,7 @@ double expected_max_of(int64_t n) {
     case 1:
       return 0;
     case 2:
-      return 0.56418958;
+      return std::numbers::inv_sqrtpi;
     case 3:
       return 0.84628438;
     case 4:

@@ -8,9 +8,9 @@ namespace {
 
 // The padded copy of one block of x. A list sweeps it in row order, so it may be a little larger
 // than L1; lists grow with it.
-constexpr int64_t kCopyBytes = 32 * 1024;
-constexpr int64_t kSumBytes =
-    320 * 1024;                    // sums of a task, a third of L2: loaded and stored by every band
+constexpr int64_t kCopyBytes = int64_t{32} * 1024;
+// Sums of a task, a third of L2: loaded and stored by every band.
+constexpr int64_t kSumBytes = int64_t{320} * 1024;
 constexpr int64_t kSetBlocks = 4;  // copied together: whole cache lines of a channels_last x
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -33,8 +33,14 @@ int choose_registers(const ConvShape& s, int64_t channels, VectorShape v) {
     const int taps = box_taps(s, s.S);
     registers = taps * 4 <= v.registers - 2 ? 4 : taps * 2 <= v.registers - 2 ? 2 : 1;
   }
-  while (registers > 1 && registers / 2 * v.width >= channels) registers /= 2;
+  while (registers > 1 && int64_t{registers / 2} * v.width >= channels) registers /= 2;
   return registers;
+}
+
+int64_t boxes_a_row(const ConvShape& s) {
+  int64_t count = 1;
+  for (int64_t left = s.S - box_taps(s, s.S); left > 0; ++count) left -= box_taps(s, left);
+  return count;
 }
 
 // The band with most pixels whose copy fits, the squarer (smaller halo) among equals.
@@ -80,7 +86,7 @@ int64_t CorrelatePlan::stream_entries() const {
   // Room for a whole vector more, in cache lines; an odd number of them, so that streams do not
   // fall into the same sets of the cache.
   constexpr int64_t kLine = 16;
-  const int64_t entries = band_images * band_rows * band_columns + 2 * vector.width;
+  const int64_t entries = band_images * band_rows * band_columns + int64_t{2} * vector.width;
   return (divide_up(entries, kLine) | 1) * kLine;
 }
 
@@ -91,15 +97,12 @@ int64_t CorrelatePlan::list_work_bytes() const {
 }
 
 int64_t CorrelatePlan::boxes() const {
-  if (whole_kernel(shape)) return 1;
-  int64_t count = 0;
-  for (int64_t left = shape.S; left > 0; ++count) left -= box_taps(shape, left);
-  return count * shape.R;
+  return whole_kernel(shape) ? 1 : boxes_a_row(shape) * shape.R;
 }
 
 TapBox CorrelatePlan::box(int64_t index) const {
   if (whole_kernel(shape)) return {0, 0, 3, 3};
-  const int64_t a_row = boxes() / shape.R;
+  const int64_t a_row = boxes_a_row(shape);
   TapBox box{index / a_row, 0, 1, box_taps(shape, shape.S)};
   for (int64_t i = 0; i < index % a_row; ++i) {
     box.tap += box.taps;
@@ -115,7 +118,7 @@ CorrelatePlan plan_correlate(const ConvShape& shape, VectorShape vector, int thr
   p.channels_in = shape.C / shape.groups;
   p.channels_out = shape.K / shape.groups;
   p.registers = choose_registers(shape, p.channels_in, vector);
-  p.block = p.registers * vector.width;
+  p.block = int64_t{p.registers} * vector.width;
   p.blocks = divide_up(p.channels_in, p.block);
   // Few sets leave threads idle: smaller sets first, then ranges of output channels.
   const int64_t wanted = divide_up(threads, shape.groups);

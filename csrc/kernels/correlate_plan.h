@@ -24,13 +24,13 @@ struct Band {
 
 struct CorrelatePlan {
   ConvShape shape;
-  int64_t channels_in, channels_out;             // a group: of x, of dy
-  int registers;                                 // vectors of x channels a pixel
-  int64_t block, blocks;                         // x channels a block, blocks a group
-  int64_t set;                                   // blocks whose x is copied together
-  int64_t sets;                                  // a group
-  int64_t splits;                                // ranges of output channels a group
-  int64_t band_images, band_rows, band_columns;  // largest band
+  int64_t channels_in = 0, channels_out = 0;                 // a group: of x, of dy
+  int registers = 0;                                         // vectors of x channels a pixel
+  int64_t block = 0, blocks = 0;                             // x channels a block, blocks a group
+  int64_t set = 0;                                           // blocks whose x is copied together
+  int64_t sets = 0;                                          // a group
+  int64_t splits = 0;                                        // ranges of output channels a group
+  int64_t band_images = 0, band_rows = 0, band_columns = 0;  // largest band
   VectorShape vector;
   bool exchanged =
       false;  // shape is exchanged_roles(): the result is wanted as [C,K,R,S], reversed

@@ -29,8 +29,7 @@ PruneStats prune_chunk(const T* grad, T* out, int64_t begin, int64_t end, T thre
   Compute lane[kChunkLanes] = {};
   PruneStats stats;
   for (int64_t block = begin; block < end; block += 4) {  // begin is a multiple of kChunk, so of 4
-    PhiloxBlock random{};
-    if constexpr (kWrite) random = words_of(block, keys, offset);
+    const PhiloxBlock random = kWrite ? words_of(block, keys, offset) : PhiloxBlock{};
     const int64_t block_end = std::min(block + 4, end);
     for (int64_t i = block; i < block_end; ++i) {
       const Compute g = Storage<T>::load(grad[i]);

@@ -84,7 +84,7 @@ static SpreadRow spread_row_of(int registers, int slots, int64_t step) {
 template <class T>
 static void start_band(const SpreadPlan& plan, const T* bias, int64_t channels, int64_t rows,
                        Scalar* band) {
-  for (int v = 0; v < plan.registers; ++v) {
+  for (int64_t v = 0; v < plan.registers; ++v) {
     const int lanes = lanes_left(std::max<int64_t>(0, channels - v * Vector::kWidth));
     const Reg value = bias ? Vector::load_first(bias + v * Vector::kWidth, lanes) : Vector::zero();
     Scalar* pixel = band + v * Vector::kWidth;
@@ -133,7 +133,8 @@ static void finish_band(const SpreadPlan& plan, const Scalar* band, int64_t chan
     const int64_t image = row / plan.out_height, i = row % plan.out_height;
     const int64_t rows = std::min(last - row, plan.out_height - i);
     const Scalar* from = band + ((row - first) * plan.band_width() + plan.margin) * plan.block;
-    Dense<T> to{out.at(image, channel, i, 0), {0, out.stride[1], out.stride[2], out.stride[3]}};
+    const Dense<T> to{out.at(image, channel, i, 0),
+                      {0, out.stride[1], out.stride[2], out.stride[3]}};
     if (out.channels_last()) {
       copy_pixels_out(from, plan.block, plan.band_width(), rows, plan.out_width, channels, to,
                       bytes);

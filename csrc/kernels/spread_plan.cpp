@@ -8,10 +8,10 @@ namespace {
 
 // Weights in use: most of a 32 KB L1, the rest for lists and the rows they are spread over. 24 KB
 // costs 10 % (shorter lists), from L2 the loop falls to half of its speed.
-constexpr int64_t kTileBytes = 30 * 1024;
-constexpr int64_t kBandBytes =
-    256 * 1024;                         // a quarter of L2; smaller bands reload tiles more often
-constexpr int64_t kRegionPixels = 256;  // transposed together when the source is NCHW
+constexpr int64_t kTileBytes = int64_t{30} * 1024;
+// A quarter of L2; smaller bands reload tiles more often.
+constexpr int64_t kBandBytes = int64_t{256} * 1024;
+constexpr int64_t kRegionPixels = 256;         // transposed together when the source is NCHW
 constexpr int kSlotSizes[] = {7, 5, 3, 2, 1};  // walks that are compiled
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -63,7 +63,7 @@ int64_t largest_piece(const SpreadPlan& p) {
 // when a nonzero feeds 3 pixels or more; a 1 x 1 kernel needs four for that.
 int choose_registers(int64_t slots, int64_t channels, VectorShape v) {
   int registers = slots == 1 || (v.registers <= 16 && slots <= 3) ? 4 : 2;
-  while (registers > 1 && registers / 2 * v.width >= channels) registers /= 2;
+  while (registers > 1 && int64_t{registers / 2} * v.width >= channels) registers /= 2;
   return registers;
 }
 
@@ -178,7 +178,7 @@ SpreadPlan plan_spread(const ConvShape& shape, Pass pass, VectorShape vector) {
 
   const int64_t slots = largest_piece(p);
   p.registers = choose_registers(slots, p.out_channels, vector);
-  p.block = p.registers * vector.width;
+  p.block = int64_t{p.registers} * vector.width;
   p.blocks = divide_up(p.out_channels, p.block);
   const int64_t fit = kTileBytes / (slots * p.block * vector.scalar_bytes);
   const int64_t largest_tile = std::max<int64_t>(vector.width, fit / vector.width * vector.width);

@@ -19,17 +19,17 @@ struct Piece {
 };
 
 struct SpreadPlan {
-  bool forward;  // else grad_input
+  bool forward = false;  // else grad_input
   ConvShape shape;
-  int64_t groups, out_channels, source_channels;  // channels a group
-  int64_t out_height, out_width, source_height, source_width;
-  int registers;        // vectors an output pixel
-  int64_t block;        // output channels a block: registers * vector width
-  int64_t blocks;       // a group
-  int64_t tile, tiles;  // source channels a tile, tiles a group
-  int64_t margin;       // pixels left and right of a band's rows, never copied out
-  int64_t band_rows;    // output rows (over all images) a band
-  int64_t region_rows;  // source rows of one image whose lists are built together
+  int64_t groups = 0, out_channels = 0, source_channels = 0;  // channels a group
+  int64_t out_height = 0, out_width = 0, source_height = 0, source_width = 0;
+  int registers = 0;            // vectors an output pixel
+  int64_t block = 0;            // output channels a block: registers * vector width
+  int64_t blocks = 0;           // a group
+  int64_t tile = 0, tiles = 0;  // source channels a tile, tiles a group
+  int64_t margin = 0;           // pixels left and right of a band's rows, never copied out
+  int64_t band_rows = 0;        // output rows (over all images) a band
+  int64_t region_rows = 0;      // source rows of one image whose lists are built together
   VectorShape vector;
 
   int64_t source_rows() const { return shape.N * source_height; }
@@ -60,8 +60,8 @@ struct SpreadPlan {
   // The pieces of a kernel row; piece(i) for i in [0, pieces()).
   int64_t pieces() const;
   Piece piece(int64_t index) const;
-  // The slot that tap s has among the S of a kernel row.
-  int64_t slot_of_tap(int64_t s) const;
+  // The slot that `tap` has among the S of a kernel row.
+  int64_t slot_of_tap(int64_t tap) const;
 };
 
 SpreadPlan plan_spread(const ConvShape& shape, Pass pass, VectorShape vector);

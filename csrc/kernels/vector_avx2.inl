@@ -3,8 +3,8 @@
 
 // kCompress[mask]: the lanes of the set bits in order, one byte each, then zeros.
 struct CompressTable {
-  uint64_t lanes[256];
-  constexpr CompressTable() : lanes{} {
+  uint64_t lanes[256] = {};
+  constexpr CompressTable() {
     for (int mask = 0; mask < 256; ++mask) {
       int count = 0;
       for (int lane = 0; lane < 8; ++lane) {

@@ -20,7 +20,7 @@ struct Vector {
   }
   static INLINE Reg broadcast(const Number* p) {
     Reg v;
-    for (int i = 0; i < kWidth; ++i) v.lane[i] = *p;
+    for (Number& lane : v.lane) lane = *p;
     return v;
   }
   static INLINE void store(Number* p, Reg v) { std::memcpy(p, &v, sizeof v); }

@@ -6,9 +6,9 @@
 namespace sparsetrain {
 
 struct VectorShape {
-  int width;         // scalars a vector
-  int registers;     // vector registers
-  int scalar_bytes;  // 4 or 8
+  int width = 0;         // scalars a vector
+  int registers = 0;     // vector registers
+  int scalar_bytes = 0;  // 4 or 8
 };
 
 // Whether a * b, neither of them negative, is below 2^32: entries of lists count in 32 bits.
