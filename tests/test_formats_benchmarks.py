@@ -15,6 +15,7 @@ PAPER = "## Assumptions about the chip: `benchmarks/paper.py --json FILE`"
 ERROR = "## Error of the closed form: `benchmarks/model_error.py --json FILE`"
 METHOD = "## What pruning does to training: `benchmarks/variance.py --json FILE`"
 VARIANCE = ("noise", "thresholds", "forms")
+MEMORY = "## Memory of a step: `benchmarks/memory.py --json FILE`"
 GAINS = "## Cost of a step: `python -m sparsetrain estimate MODEL --json FILE --csv FILE`"
 
 
@@ -73,6 +74,14 @@ def test_train_step_is_as_documented(benchmark, monkeypatch, tmp_path):
     data = small_data.write(tmp_path / "data", train=16)
     content = written(train_step, tmp_path, "--threads", 1, "--steps", 1, "--data-dir", data)
     assert_timings(content, "train_step.py")
+
+
+def test_memory_is_as_documented(benchmark, tmp_path):
+    content = written(benchmark("memory"), tmp_path, "--model", "resnet8")
+    assert list(content) == ["machine", "rows"]
+    assert_documented(content["machine"], TIMINGS, "### `machine`")
+    for row in content["rows"]:
+        assert_documented(row, MEMORY, "### `rows` of `memory.py`")
 
 
 def test_variance_is_as_documented(benchmark, monkeypatch, tmp_path):
