@@ -141,6 +141,17 @@ def test_a_forward_past_2_to_the_31_elements(channels_last):
     torch.testing.assert_close(y[:, :, first:].double(), expected, rtol=1e-2, atol=1e-2)
     assert expected.abs().max() > 1 and y[:, :, :first].count_nonzero() == 0
 
+    run, dy = torch.ops.sparsetrain.conv2d_backward, torch.zeros_like(y)
+    dy[:, :, first:] = torch.randn(expected.shape, generator=generator).bfloat16()
+    rest = ([64, 64], [0, 0], [1, 1], 1, [True, True, False], "sparse")
+    dx, dw, _ = run(dy, x, w, *rest)
+    one, two, _ = run(dy[:, :, first:].double(), end[:, :, skipped:].double(), w.double(), *rest)
+    torch.testing.assert_close(dw.double(), two, rtol=1e-2, atol=1e-1)
+    assert two.abs().max() > 10 and one.abs().max() > 1
+    reach = size[2] - rows + skipped
+    torch.testing.assert_close(dx[:, :, reach:].double(), one, rtol=1e-2, atol=1e-2)
+    assert dx[:, :, reach - 64 : reach].count_nonzero() == 0
+
 
 def test_complex_convolutions_are_recorded_as_the_real_ones_that_run():
     conv = torch.nn.Conv2d(3, 4, 3, dtype=torch.complex128)
