@@ -11,7 +11,7 @@ COMPILE = mkdir -p build && echo "compiling, a few minutes the first time ..." &
 	{ $(BIN)/python setup.py build_ext --inplace > build/log 2>&1 || { cat build/log; exit 1; }; } && \
 	grep "^sparsetrain: " build/log
 
-.PHONY: build test demo fuzz bench lint cuda-archs test-gpu bench-gpu clean
+.PHONY: build test demo fuzz bench lint tidy sanitize matrix cuda-archs test-gpu bench-gpu clean
 
 build: $(VENV)/.built
 
@@ -55,6 +55,19 @@ lint: build $(VENV)/.test-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Minutes: every file anew. The seam is left out, as torch's headers take longer than all of these.
+tidy: $(VENV)/.test-installed
+	ls csrc/kernels/*.cpp csrc/accel/*.cpp | xargs -n 4 -P 2 sh -c \
+		'$(BIN)/clang-tidy --quiet "$$@" -- -std=c++20' sh
+
+# The core under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, odd shapes under
+# valgrind where it is installed.
+sanitize: build $(VENV)/.test-installed
+	$(BIN)/python -m pytest -v tests/test_core.py
+
+matrix: $(VENV)/.test-installed
+	$(BIN)/python tests/matrix.py --log docs/matrix.txt
 
 # For every GPU since Turing, and those to come.
 cuda-archs: $(VENV)/.installed

@@ -1,11 +1,18 @@
 """Builds sparsetrain._C with torch's extension builder: C++ always, CUDA where it can be."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import torch
 from setuptools import setup
-from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
+from torch.utils.cpp_extension import (
+    CUDA_HOME,
+    BuildExtension,
+    CppExtension,
+    CUDAExtension,
+    get_cxx_compiler,
+)
 
 ROOT = Path(__file__).parent.resolve()
 os.chdir(ROOT)  # sources are named relative to the checkout, wherever pip was called
@@ -17,6 +24,13 @@ class Build(BuildExtension):
     def initialize_options(self) -> None:
         super().initialize_options()
         self.build_temp = "build/temp"
+
+    def build_extensions(self) -> None:
+        """With --debug: assertions, also those of the standard library, and lines to step by."""
+        if self.debug:
+            for one in self.extensions:
+                one.extra_compile_args["cxx"] += ["-O1", "-g", "-UNDEBUG", "-D_GLIBCXX_ASSERTIONS"]
+        super().build_extensions()
 
 
 def cuda_refusal() -> str | None:
@@ -47,10 +61,21 @@ def sources(pattern: str) -> list[str]:
     return [str(p.relative_to(ROOT)) for p in sorted((ROOT / "csrc").rglob(pattern))]
 
 
+def openmp() -> list[str]:
+    """Threads only of torch's own runtime: clang would bring a second one.
+
+    The two disagree on how many threads there are, and scratch memory has as many parts. Without,
+    each operator runs in one thread.
+    """
+    command = [get_cxx_compiler(), "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [] if "clang" in said.stdout else ["-fopenmp"]
+
+
 def extension() -> CppExtension:
     seam = sources("torch/cuda_*.cpp")
     plain = [name for name in sources("*.cpp") if name not in seam]
-    cxx = ["-std=c++20", "-O3", "-fopenmp", "-ffp-contract=off", "-fvisibility=hidden", "-Wall"]
+    cxx = ["-std=c++20", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", *openmp()]
     refusal = cuda_refusal()
     if refusal:
         print(f"sparsetrain: building for the CPU only: {refusal}")
