@@ -78,17 +78,43 @@ def conv2d(
     groups: int,
     backend: str,
     check_finite: bool,
+    input_density: Tensor | None,
+    grad_density: Tensor | None,
 ) -> Tensor: ...
-def choose_on_cuda(
-    shape: ConvShape,
-    direction: Pass,
-    dtype: DType,
-    channels_last: bool,
-    input_density: float,
-    grad_density: float,
-    backend: Backend,
-) -> Choice: ...
 def isa() -> str: ...
 def costs() -> dict[str, dict[str, dict[str, float]]]: ...
 def shipped_costs() -> dict[str, dict[str, dict[str, float]]]: ...
 def set_costs(table: dict[str, dict[str, dict[str, float]]]) -> None: ...
+
+# What csrc/torch/bindings_cuda.cpp offers.
+
+class Precision:
+    __members__: dict[str, Precision]
+    name: str
+
+class CudaWork:
+    macs: float
+    elements: float
+    tiles: float
+    loads: float
+    nonzeros: float
+
+CUDA_UNITS: tuple[str, ...]
+
+def cuda_work(
+    shape: ConvShape, direction: Pass, precision: Precision, density: float
+) -> CudaWork: ...
+def dense_precision(dtype: DType) -> Precision: ...
+def choose_on_cuda(
+    shape: ConvShape,
+    direction: Pass,
+    input_density: float,
+    grad_density: float,
+    backend: Backend,
+    capability: int | None,
+    precision: Precision,
+    deterministic: bool,
+) -> Choice: ...
+def cuda_costs() -> dict[int, dict[str, dict[str, dict[str, float]]]]: ...
+def set_cuda_costs(table: dict[int, dict[str, dict[str, dict[str, float]]]]) -> None: ...
+def density_slot() -> Tensor | None: ...

@@ -152,6 +152,7 @@ def _backends(
         grad_density=1.0 if grad_density is None else grad_density,
         backend=conv.backend,
         device="cuda" if conv.weight.is_cuda or conv.backend == "cusparse" else "cpu",
+        architecture=_architecture(conv.weight),
     )
     forced = conv.backend != "auto"
     return (
@@ -159,6 +160,12 @@ def _backends(
         chosen.grad_input.backend if forced or grad_density is not None else None,
         chosen.grad_weight.backend if forced or grad_density is not None else None,
     )
+
+
+def _architecture(tensor: torch.Tensor) -> str | None:
+    if not tensor.is_cuda:
+        return None
+    return ".".join(map(str, torch.cuda.get_device_capability(tensor.device)))
 
 
 def _cell(value: object) -> str:

@@ -38,14 +38,14 @@ class Observer(StateModule):
         """The input, counted now."""
         if input.device != self.state.device:
             self.move(input.device)
-        ops.observe(input, self.state, self.every)
+        ops.observe(input, self.state, self.every, self.lagged)
         return input
 
     def gradient(self, input: Tensor) -> Tensor:
         """The input, whose gradient will be counted."""
         if input.device != self.state.device:
             self.move(input.device)
-        return ops.observe_grad(input, self.state, self.every)
+        return ops.observe_grad(input, self.state, self.every, self.lagged)
 
     def density(self) -> float | None:
         """Nonzeros / elements of the last counted tensor; None before the first. Synchronises."""
@@ -157,6 +157,7 @@ class SparseConv2d(nn.Conv2d):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = (0, 0)
+        input_density, grad_density = self._lagged() if input.is_cuda else (None, None)
         output = ops.conv2d(
             input,
             self.weight,
@@ -167,6 +168,8 @@ class SparseConv2d(nn.Conv2d):
             self.groups,
             backend=self.backend,
             check_finite=self.check_finite,
+            input_density=input_density,
+            grad_density=grad_density,
         )
         if self.training and not torch.compiler.is_compiling():
             nhwc = not input.is_contiguous() and input.dim() == 4
@@ -175,6 +178,15 @@ class SparseConv2d(nn.Conv2d):
             # it is told to set, at a tenth of a small layer's time.
             self.__dict__["seen"] = Seen(input.shape, output.dtype, nhwc, padding)
         return output
+
+    def _lagged(self) -> tuple[Tensor | None, Tensor | None]:
+        """Where the densities of x and of the output's gradient arrive, None where not counted."""
+        counts_grad = "pruner" if self.placement == "output" else "grad_observer"
+        x, dy = (
+            getattr(self, name).lagged if name in self._modules else None
+            for name in ("input_observer", counts_grad)
+        )
+        return x, dy
 
     def extra_repr(self) -> str:
         """nn.Conv2d's, then the backend and where pruning goes."""

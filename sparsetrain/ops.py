@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -9,6 +10,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from torch import are_deterministic_algorithms_enabled as are_deterministic
 from torch.compiler import is_compiling
 from torch.nn import functional as F
 from torch.overrides import has_torch_function_variadic
@@ -17,6 +19,7 @@ from sparsetrain import _C
 
 CPU_BACKENDS = ("auto", "sparse", "dense")
 BACKENDS = (*CPU_BACKENDS, "cusparse")
+ARCHITECTURE = r"[1-9][0-9]?\.[0-9]"  # of a GPU: its compute capability
 
 IntPair = int | Sequence[int]
 
@@ -111,6 +114,8 @@ def conv2d(
     *,
     backend: str = "auto",
     check_finite: bool = False,
+    input_density: Tensor | None = None,
+    grad_density: Tensor | None = None,
 ) -> Tensor:
     """Torch's conv2d, doing no work for zeros where that is faster.
 
@@ -128,6 +133,10 @@ def conv2d(
         check_finite: a call, forward or backward, with an Inf or a NaN among its operands runs
             dense, so that they meet zeros as in torch: one more read of each operand. On CUDA,
             where looking would mean waiting, every call runs dense.
+        input_density, grad_density: for "auto" on CUDA, where sampling would mean waiting: what is
+            known of the densities of input and of the output's gradient, each one float64 number
+            of no dimension on the CPU, read when a pass runs. None and NaN are not known. The CPU
+            samples the operands and looks at neither.
 
     Returns:
         [N, K, P, Q] or [K, P, Q], channels_last if input or weight is.
@@ -150,6 +159,8 @@ def conv2d(
                 groups,
                 backend,
                 check_finite,
+                input_density,
+                grad_density,
             )
         except (TypeError, ValueError, RuntimeError):
             pass
@@ -168,7 +179,17 @@ def conv2d(
     return cast(
         Tensor,
         torch.ops.sparsetrain.conv2d(
-            input, weight, bias, stride, sides, dilation, groups, backend, check_finite
+            input,
+            weight,
+            bias,
+            stride,
+            sides,
+            dilation,
+            groups,
+            backend,
+            check_finite,
+            input_density,
+            grad_density,
         ),
     )
 
@@ -208,35 +229,50 @@ def prune(grad: Tensor, threshold: Tensor | float, *, seed: int, offset: int = 0
     return cast(Tensor, torch.ops.sparsetrain.prune(grad, threshold, rng)[0])
 
 
-def prune_step(grad: Tensor, state: Tensor) -> Tensor:
+def prune_step(grad: Tensor, state: Tensor, density: Tensor | None = None) -> Tensor:
     """Prunes with the threshold that state predicts, and updates state in place.
 
     Args:
         grad: as in `prune`.
         state: float64 [15 + history], the slots of csrc/kernels/state.h.
+        density: from `density_slot`; on CUDA the result's density arrives there some time later.
     """
-    return cast(Tensor, torch.ops.sparsetrain.prune_step(grad, state))
+    return cast(Tensor, torch.ops.sparsetrain.prune_step(grad, state, density))
 
 
-def prune_grad(input: Tensor, state: Tensor) -> Tensor:
+def prune_grad(input: Tensor, state: Tensor, density: Tensor | None = None) -> Tensor:
     """The identity; its backward is `prune_step`."""
-    return cast(Tensor, torch.ops.sparsetrain.prune_grad(input, state))
+    return cast(Tensor, torch.ops.sparsetrain.prune_grad(input, state, density))
 
 
-def observe(input: Tensor, state: Tensor, every: int) -> None:
-    """Counts nonzeros of input into state (float64 [calls, elements, nonzeros]) every n-th call."""
-    torch.ops.sparsetrain.observe(input, state, every)
+def observe(input: Tensor, state: Tensor, every: int, density: Tensor | None = None) -> None:
+    """Counts nonzeros of input into state (float64 [calls, elements, nonzeros]) every n-th call.
+
+    density: as for `prune_step`, of the calls that count.
+    """
+    torch.ops.sparsetrain.observe(input, state, every, density)
 
 
-def observe_grad(input: Tensor, state: Tensor, every: int) -> Tensor:
+def observe_grad(input: Tensor, state: Tensor, every: int, density: Tensor | None = None) -> Tensor:
     """The identity; its backward observes the gradient."""
-    return cast(Tensor, torch.ops.sparsetrain.observe_grad(input, state, every))
+    return cast(Tensor, torch.ops.sparsetrain.observe_grad(input, state, every, density))
+
+
+def density_slot(state: Tensor) -> Tensor | None:
+    """Where the host reads what a device counted into `state`, without waiting for it.
+
+    A float64 number of no dimension on the CPU, NaN at first, that the device stores into: for
+    conv2d's densities, late by what the device still has to do. None where state is not on CUDA,
+    or fake. Copies of it are plain numbers.
+    """
+    return _C.density_slot() if state.is_cuda and type(state) is Tensor else None
 
 
 @dataclass(frozen=True)
 class PassChoice:
-    """What runs one pass ("sparse", "dense" or "cusparse"), why, and both predicted times of one
-    thread."""
+    """What runs one pass ("sparse", "dense" or "cusparse"), why, and both predicted times: of one
+    thread, or of a GPU.
+    """
 
     backend: str
     reason: str
@@ -275,6 +311,7 @@ def explain(
     grad_density: float = 1.0,
     backend: str = "auto",
     device: str = "cpu",
+    architecture: str | None = None,
 ) -> Explanation:
     """What `conv2d` would run for a call of these sizes and densities, and why.
 
@@ -287,8 +324,10 @@ def explain(
         input_density: nonzeros / elements of the input, which the forward skips by.
         grad_density: nonzeros / elements of the output's gradient, which grad_input skips by;
             grad_weight skips by whichever of both saves more.
-        device: "cpu" or "cuda", where no times are predicted (NaN) and grad_weight skips by dy;
-            "cuda" for backend "cusparse".
+        device: "cpu" or "cuda", where both gradients skip by grad_density. Torch's flags for TF32
+            and for deterministic algorithms count, as they are now; "cuda" for "cusparse".
+        architecture: compute capability of the GPU, "9.0" say; by default that of the current one.
+            Where no costs of it are in force, predicted times are NaN and auto is dense.
     """
     one_of(backend, BACKENDS, "backend", "explain")
     one_of(device, ("cpu", "cuda"), "device", "explain")
@@ -318,16 +357,22 @@ def explain(
     size = (n, c, height + behind[0], width + behind[1])
     geometry = _C.ConvShape(*size, k, r, s, *steps, *sides, *reach, groups)
 
+    kind, wanted = (
+        getattr(_C.DType, str(dtype).removeprefix("torch.")),
+        getattr(_C.Backend, backend),
+    )
+    nhwc, densities = memory_format == torch.channels_last, (input_density, grad_density)
+    gpu = _capability(architecture) if device == "cuda" else None
+
     def choice(name: str) -> PassChoice:
-        chosen = (_C.choose if device == "cpu" else _C.choose_on_cuda)(
-            geometry,
-            getattr(_C.Pass, name),
-            getattr(_C.DType, str(dtype).removeprefix("torch.")),
-            memory_format == torch.channels_last,
-            input_density,
-            grad_density,
-            getattr(_C.Backend, backend),
-        )
+        direction = getattr(_C.Pass, name)
+        if device == "cuda":
+            precision, fixed = _C.dense_precision(kind), are_deterministic()
+            chosen = _C.choose_on_cuda(
+                geometry, direction, *densities, wanted, gpu, precision, fixed
+            )
+        else:
+            chosen = _C.choose(geometry, direction, kind, nhwc, *densities, wanted)
         return PassChoice(chosen.backend.name, chosen.reason, chosen.dense_ms, chosen.sparse_ms)
 
     return Explanation(
@@ -335,3 +380,18 @@ def explain(
         choice("grad_input"),
         choice("grad_weight"),
     )
+
+
+def _capability(architecture: str | None) -> int | None:
+    """10 * major + minor of a compute capability, of the current GPU's by default; None without."""
+    if architecture is None:
+        if not torch.cuda.is_available():
+            return None
+        major, minor = torch.cuda.get_device_capability()
+        return 10 * major + minor
+    if not re.fullmatch(ARCHITECTURE, architecture):
+        raise ValueError(
+            f"sparsetrain.explain: expected architecture to be a compute capability such as '9.0', "
+            f"got {architecture!r}"
+        )
+    return int(architecture.replace(".", ""))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, fx, nn
+from torch.compiler import is_compiling
 
 from sparsetrain import ops
 from sparsetrain.processes import grouped, rank_and_world
@@ -102,13 +103,22 @@ class StateModule(nn.Module):
 
     As a buffer it would enter the state_dict, and DDP would overwrite every rank's with rank 0's.
     It moves with the module between devices and keeps its dtype and its values whatever is done.
+
+    lagged: on CUDA, ops.density_slot of the state: what `auto` reads without waiting for it.
     """
 
     state: Tensor
+    lagged: Tensor | None
 
     def __init__(self, slots: int) -> None:
         super().__init__()
         self.state = torch.zeros(slots, dtype=torch.float64, device="cpu")
+        self.lagged = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy or of what was pickled: with a slot of its own, which a copied one is not."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.lagged = ops.density_slot(self.state)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StateModule:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -119,6 +129,7 @@ class StateModule(nn.Module):
         """Brings the state to `device`; a state is never meta, its values could not come back."""
         if device != self.state.device and device.type != "meta":
             self.state = self.state.to(device)
+            self.lagged = None if is_compiling() else ops.density_slot(self.state)
 
 
 class PruneGrad(StateModule):
@@ -205,7 +216,7 @@ class PruneGrad(StateModule):
             self.move(input.device)
         if grouped() and dist.get_rank() != self.rank:
             self._draw_as_rank(dist.get_rank())
-        return ops.prune_grad(input, self.state)
+        return ops.prune_grad(input, self.state, self.lagged)
 
     def _draw_as_rank(self, rank: int) -> None:
         """Shifts the seed from this pruner's rank to another, modulo 2^53, exactly and invertibly.

@@ -47,12 +47,12 @@ def pruning_state(model: nn.Module) -> dict[str, Any]:
 def load_pruning_state(model: nn.Module, state: dict[str, Any], *, strict: bool = True) -> None:
     """Loads what pruning_state() returned into a model converted the same way, in place.
 
-    The costs by which `auto` chooses become the saved ones, for the whole process, unless another
-    instruction set runs here. Every pruner's rate or density becomes the saved one, as an
-    optimizer's learning rate does. With strict, another world size or rank is refused here, and
-    another batch size or memory format by the first backward pass (one smaller batch, the remainder
-    of an epoch, is let through): each of them would change the masks. strict=False resumes all the
-    same, not bit for bit.
+    The costs by which `auto` chooses become the saved ones, for the whole process, but those of the
+    CPU where another instruction set runs here. Every pruner's rate or density becomes the saved
+    one, as an optimizer's learning rate does. With strict, another world size or rank is refused
+    here, and another batch size or memory format by the first backward pass (one smaller batch, the
+    remainder of an epoch, is let through): each of them would change the masks. strict=False
+    resumes all the same, not bit for bit.
     Raises TypeError for a state that is no such dict, ValueError for another version, other
     pruners, another history or impossible values; then nothing is loaded.
     """
@@ -62,8 +62,10 @@ def load_pruning_state(model: nn.Module, state: dict[str, Any], *, strict: bool 
     if strict:
         _expect_same("world size", world_size, state["world_size"])
         _expect_same("rank", rank, state["rank"])
-    if state["costs"].get("isa") == costs()["isa"]:
-        set_costs(state["costs"])
+    own, theirs = costs(), state["costs"]
+    set_costs(
+        theirs if theirs.get("isa") == own["isa"] else {**own, "cuda": theirs.get("cuda", {})}
+    )
     for name, pruner in pruners.items():
         pruner.state.copy_(saved[name])
         # Makes the next prune_step compare its gradient with the saved sizes and layout.

@@ -111,7 +111,10 @@ def test_the_module_loads_where_no_gpu_is_seen():
 def fake(value):
     if not isinstance(value, torch.Tensor):
         return value
-    made = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cuda")
+    density = value.dtype == torch.float64 and value.dim() == 0
+    made = torch.empty_strided(
+        value.shape, value.stride(), dtype=value.dtype, device="cpu" if density else "cuda"
+    )
     return made.requires_grad_(value.requires_grad)
 
 
@@ -187,7 +190,11 @@ runpy.run_path("setup.py", run_name="__main__")
     [
         (dict(backend="sparse"), "sparse", "asked for"),
         (dict(backend="dense"), "dense", "asked for"),
-        (dict(backend="auto", grad_density=0.01), "dense", "no GPU has been timed yet"),
+        (
+            dict(backend="auto", grad_density=0.01),
+            "dense",
+            "this kind of GPU was not timed in this precision",
+        ),
         (dict(backend="sparse", groups=2), "dense", "groups run dense on CUDA"),
         (dict(backend="sparse", batch=0), "dense", "empty"),
         (dict(backend="sparse", batch=2**22), "dense", "too large for the CUDA kernels' indices"),
@@ -241,6 +248,13 @@ def test_a_layer_for_cusparse_back_on_the_cpu_still_says_what_it_ran():
         "cusparse",
         "cusparse",
     )
+
+
+@built
+def test_the_choice_comes_before_the_derivative_on_cuda():
+    """A call that no density could make sparse is torch's own, so what it costs is torch's."""
+    registered = torch._C._dispatch_has_kernel_for_dispatch_key
+    assert registered("sparsetrain::conv2d", "AutogradCUDA")
 
 
 def test_explain_knows_two_kinds_of_device():

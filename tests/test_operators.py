@@ -17,23 +17,30 @@ def samples():
     geometry = ((1, 1), (1, 1), (1, 1), 1)
     state = torch.zeros(17, dtype=torch.float64)
     state[12] = 1.0  # the factor
+    counts = torch.zeros(3, dtype=torch.float64)
+    density = torch.tensor(0.5, dtype=torch.float64)  # on the CPU whatever the rest is on
     return {
         "conv2d": [
-            (leaf(2, 4, 8, 8), leaf(8, 4, 3, 3), leaf(8), *geometry, backend)
-            for backend in ("sparse", "dense")
+            (leaf(2, 4, 8, 8), leaf(8, 4, 3, 3), leaf(8), *geometry, *rest)
+            for rest in (["sparse"], ["dense"], ["auto", False, density, density])
         ],
         "conv2d_backward": [
-            (leaf(2, 8, 8, 8), leaf(2, 4, 8, 8), leaf(8, 4, 3, 3), *geometry, mask, "sparse")
-            for mask in ([True, True, True], [False, True, False])
+            (leaf(2, 8, 8, 8), leaf(2, 4, 8, 8), leaf(8, 4, 3, 3), *geometry, *rest)
+            for rest in (
+                ([True, True, True], "sparse"),
+                ([False, True, False], "sparse"),
+                ([True, True, True], "auto", False, density),
+            )
         ],
         "prune": [(leaf(100), torch.tensor(1.0), torch.tensor([1, 2]))],
         "prune_step": [
             (leaf(100), state.clone()),
+            (leaf(100), state.clone(), density),
             (leaf(4, 6, 9)[1:, :, 2:].permute(2, 0, 1), state.clone()),
         ],
-        "prune_grad": [(leaf(100), state.clone())],
-        "observe": [(leaf(100), torch.zeros(3, dtype=torch.float64), 1)],
-        "observe_grad": [(leaf(100), torch.zeros(3, dtype=torch.float64), 1)],
+        "prune_grad": [(leaf(100), state.clone()), (leaf(100), state.clone(), density)],
+        "observe": [(leaf(100), counts.clone(), 1), (leaf(100), counts.clone(), 1, density)],
+        "observe_grad": [(leaf(100), counts.clone(), 1), (leaf(100), counts.clone(), 1, density)],
     }
 
 
@@ -93,4 +100,5 @@ def test_the_profiler_shows_operators_by_name_with_shapes():
     assert [x, weight] in [each[:2] for each in shapes["sparsetrain::conv2d"]]
     backward = shapes["sparsetrain::conv2d_backward"]
     assert [gradient, x, weight] in [each[:3] for each in backward]
-    assert [gradient, [pruning.HEADER]] in shapes["sparsetrain::prune_step"]
+    pruned = shapes["sparsetrain::prune_step"]
+    assert [gradient, [pruning.HEADER]] in [each[:2] for each in pruned]

@@ -93,6 +93,33 @@ bool fits_cusparse(const ConvShape& s, Pass pass) {
          product({s.R, s.S, s.K}) * channels <= kMost;
 }
 
+constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+// On CUDA what is not faster at this density is not worth a look at it: no gradient of ours has
+// less.
+constexpr double kLeastDensity = 0.01;
+
+// Why the CUDA kernels do not take a shape, or null.
+const char* beyond_cuda(const ConvShape& s) {
+  if (s.groups > 1) return "groups run dense on CUDA";
+  constexpr int64_t kMost = int64_t{1} << 30;  // the kernels add two of these in an int
+  const int64_t channels = std::max(s.C, s.K) + 32, taps = s.R * s.S;
+  const int64_t pixels = s.N * std::max(s.P() * s.Q(), s.H * s.W);
+  for (const int64_t extent : {pixels, taps * channels, (pixels / 64 + 1) * channels,
+                               s.H + 2 * s.pad_h, s.W + 2 * s.pad_w}) {
+    if (extent >= kMost) return "too large for the CUDA kernels' indices";
+  }
+  return nullptr;
+}
+
+struct PassTimes {
+  double dense_ms, sparse_ms;
+};
+PassTimes cuda_times(const Call& call, const CudaSetting& setting, double density) {
+  const CudaPassCosts& cost = setting.costs->pass[static_cast<int>(call.pass)];
+  const CudaWork work = cuda_work_of(call.shape, call.pass, setting.precision, density);
+  return {cuda_dense_ms(work, cost), cuda_sparse_ms(work, cost)};
+}
+
 }  // namespace
 
 bool has_exchanged_roles(const ConvShape& s) {
@@ -179,22 +206,39 @@ Choice choose(const Call& call, Backend wanted, const CostTable& table) {
   return answer(Backend::kDense, "dense is predicted to be as fast");
 }
 
-Choice choose_on_cuda(const Call& call, Backend wanted) {
-  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+Precision precision_of(DType dtype, bool tf32) {
+  if (dtype == DType::kFloat64) return Precision::kFloat64;
+  if (dtype == DType::kFloat32) return tf32 ? Precision::kTf32 : Precision::kFloat32;
+  return dtype == DType::kBFloat16 ? Precision::kBFloat16 : Precision::kFloat16;
+}
+
+const char* unsuited_on_cuda(const Call& call, const CudaSetting& setting) {
+  if (const char* reason = beyond_cuda(call.shape)) return reason;
+  if (!setting.costs) return "this kind of GPU was not timed in this precision";
+  const PassTimes least = cuda_times(call, setting, kLeastDensity);
+  if (least.sparse_ms < kMargin * least.dense_ms) return nullptr;
+  return "dense is predicted to be as fast at any density";
+}
+
+Choice choose_on_cuda(const Call& call, Backend wanted, const CudaSetting& setting) {
   const ConvShape& s = call.shape;
+  Choice choice{Backend::kDense, false, "", kUnknown, kUnknown};
   const auto answer = [&](Backend backend, const char* reason) {
-    return Choice{backend, false, reason, kUnknown, kUnknown};
+    choice.backend = backend;
+    choice.reason = reason;
+    return choice;
   };
   if (product({s.N, s.K, s.P(), s.Q(), s.C}) == 0) return answer(Backend::kDense, "empty");
-  if (wanted == Backend::kDense) return answer(Backend::kDense, "asked for");
-  if (s.groups > 1) return answer(Backend::kDense, "groups run dense on CUDA");
-  constexpr int64_t kMost = int64_t{1} << 30;  // the kernels add two of these in an int
-  const int64_t channels = std::max(s.C, s.K) + 32, taps = s.R * s.S;
-  const int64_t pixels = s.N * std::max(s.P() * s.Q(), s.H * s.W);
-  for (const int64_t extent : {pixels, taps * channels, (pixels / 64 + 1) * channels,
-                               s.H + 2 * s.pad_h, s.W + 2 * s.pad_w}) {
-    if (extent >= kMost) return answer(Backend::kDense, "too large for the CUDA kernels' indices");
+  const double density = call.pass == Pass::kForward ? call.input_density : call.grad_density;
+  const bool known = !setting.deterministic && density >= 0 && density <= 1;
+  const char* beyond = beyond_cuda(s);
+  if (!beyond && setting.costs) {
+    const PassTimes times = cuda_times(call, setting, known ? density : 1);
+    choice.dense_ms = times.dense_ms;
+    choice.sparse_ms = times.sparse_ms;
   }
+  if (wanted == Backend::kDense) return answer(Backend::kDense, "asked for");
+  if (beyond) return answer(Backend::kDense, beyond);
   if (wanted == Backend::kSparse) return answer(Backend::kSparse, "asked for");
   if (wanted == Backend::kCusparse) {
     if (call.pass == Pass::kForward) return answer(Backend::kDense, "cuSPARSE runs gradients only");
@@ -202,7 +246,13 @@ Choice choose_on_cuda(const Call& call, Backend wanted) {
     return fits ? answer(wanted, "asked for")
                 : answer(Backend::kDense, "too large for cuSPARSE's 32-bit indices");
   }
-  return answer(Backend::kDense, "no GPU has been timed yet");
+  if (const char* reason = unsuited_on_cuda(call, setting)) return answer(Backend::kDense, reason);
+  if (choice.sparse_ms < kMargin * choice.dense_ms) {
+    return answer(Backend::kSparse, known ? "few nonzeros" : "faster without a zero");
+  }
+  if (known) return answer(Backend::kDense, "dense is predicted to be as fast");
+  return answer(Backend::kDense, setting.deterministic ? "deterministic: no density is looked at"
+                                                       : "no density is known yet");
 }
 
 }  // namespace sparsetrain

@@ -4,6 +4,7 @@
 
 #include "../shape.h"
 #include "api.h"
+#include "cuda_costs.h"
 
 namespace sparsetrain {
 
@@ -80,9 +81,22 @@ const char* unsuited(const Call& call, const CostTable& table);
 // predicted to be clearly faster; dense accepts the rest.
 Choice choose(const Call& call, Backend wanted, const CostTable& table);
 
-// The same on CUDA, whose kernels take ungrouped shapes that 31 bits can count; cuSPARSE, which
-// only runs when asked for, and only gradients, takes fewer of them. No GPU has been timed yet, so
-// that `auto` is dense and the predicted times are NaN.
-Choice choose_on_cuda(const Call& call, Backend wanted);
+// What a choice on CUDA depends on beside the call. costs: those of this GPU and precision, or
+// null.
+struct CudaSetting {
+  const CudaCosts* costs;
+  Precision precision;
+  bool deterministic;  // shape and precision alone decide
+};
+Precision precision_of(DType dtype, bool tf32);
+
+// unsuited() on CUDA, whose kernels take ungrouped shapes that 31 bits can count; cuSPARSE, which
+// only runs when asked for, and only gradients, takes fewer of them.
+const char* unsuited_on_cuda(const Call& call, const CudaSetting& setting);
+
+// choose() on CUDA, where both gradients skip zeros of dy. A density that is not in [0,1], as NaN,
+// is not known: a pass is sparse then if it is predicted to be faster without a single zero. Times
+// are NaN where there are no costs.
+Choice choose_on_cuda(const Call& call, Backend wanted, const CudaSetting& setting);
 
 }  // namespace sparsetrain

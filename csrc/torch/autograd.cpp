@@ -1,10 +1,13 @@
 // The derivatives: convolutions whose backward is sparsetrain::conv2d_backward, identities whose
 // backward prunes or observes, and the straight-through rule of pruning itself.
+#include "autograd.h"
+
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_convolution_double_backward.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "checks.h"
 #include "cpu_conv.h"
 #include "ops.h"
 
@@ -21,7 +24,18 @@ struct Arguments {
   c10::SymInt groups;
   std::string_view backend;
   bool check_finite;
+  std::optional<at::Tensor> input_density, grad_density;  // of density.h
 };
+
+// A density that waits for the backward, where there is one.
+void save_if_there(AutogradContext* ctx, const char* name, const std::optional<at::Tensor>& t) {
+  if (t) ctx->saved_data[name] = *t;
+}
+std::optional<at::Tensor> saved(AutogradContext* ctx, const char* name) {
+  const auto found = ctx->saved_data.find(name);
+  if (found == ctx->saved_data.end()) return std::nullopt;
+  return found->second.toTensor();
+}
 
 // The same, kept for the backward, in few entries: each costs an allocation or two.
 class SavedArguments {
@@ -36,21 +50,25 @@ class SavedArguments {
     numbers.push_back(a.check_finite);
     ctx->saved_data["numbers"] = c10::SymIntArrayRef(numbers);
     ctx->saved_data["backend"] = std::string(a.backend);
+    save_if_there(ctx, "grad_density", a.grad_density);
   }
 
   explicit SavedArguments(AutogradContext* ctx)
       : numbers_(ctx->saved_data["numbers"].toSymIntVector()),
-        backend_(ctx->saved_data["backend"].toStringRef()) {}
+        backend_(ctx->saved_data["backend"].toStringRef()),
+        grad_density_(saved(ctx, "grad_density")) {}
 
   // Valid as long as this object.
   Arguments view() const {
     const c10::SymIntArrayRef all(numbers_);
-    return {all.slice(0, 2), all.slice(2, 2), all.slice(4, 2), all[6], backend_, all[7] != 0};
+    return {all.slice(0, 2), all.slice(2, 2), all.slice(4, 2), all[6],
+            backend_,        all[7] != 0,     std::nullopt,    grad_density_};
   }
 
  private:
   std::vector<c10::SymInt> numbers_;
   std::string backend_;
+  std::optional<at::Tensor> grad_density_;
 };
 
 // Whether a derivative, of either mode, is to pass through a call with this operand. Where none
@@ -67,8 +85,9 @@ struct ConvBackward : Function<ConvBackward> {
                                const at::Tensor& input, const at::Tensor& weight,
                                const Arguments& a, std::array<bool, 3> mask) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    auto [dx, dw, db] = ops::conv2d_backward(grad_output, input, weight, a.stride, a.padding,
-                                             a.dilation, a.groups, mask, a.backend, a.check_finite);
+    auto [dx, dw, db] =
+        ops::conv2d_backward(grad_output, input, weight, a.stride, a.padding, a.dilation, a.groups,
+                             mask, a.backend, a.check_finite, a.grad_density);
     ctx->save_for_backward({grad_output, input, weight});
     SavedArguments::save(ctx, a);
     ctx->saved_data["mask"] = std::vector<bool>(mask.begin(), mask.end());
@@ -104,7 +123,7 @@ struct Conv : Function<Conv> {
                             const std::optional<at::Tensor>& bias, const Arguments& a) {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto y = ops::conv2d(input, weight, bias, a.stride, a.padding, a.dilation, a.groups, a.backend,
-                         a.check_finite);
+                         a.check_finite, a.input_density, a.grad_density);
     ctx->save_for_backward({input, weight});
     SavedArguments::save(ctx, a);
     ctx->saved_data["bias"] = bias.has_value();
@@ -120,41 +139,51 @@ struct Conv : Function<Conv> {
                                    ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)};
     const auto [dx, dw, db] =
         ops::conv2d_backward(grads[0], saved[0], saved[1], a.stride, a.padding, a.dilation,
-                             a.groups, mask, a.backend, a.check_finite);
+                             a.groups, mask, a.backend, a.check_finite, a.grad_density);
     return {defined_or(dx, mask[0]), defined_or(dw, mask[1]), defined_or(db, mask[2]), {}};
   }
 };
 
-at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
-                  const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
-                  c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
-                  std::string_view backend, bool check_finite) {
+}  // namespace
+
+at::Tensor differentiable_conv2d(const at::Tensor& input, const at::Tensor& weight,
+                                 const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
+                                 c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+                                 c10::SymInt groups, std::string_view backend, bool check_finite,
+                                 const std::optional<at::Tensor>& input_density,
+                                 const std::optional<at::Tensor>& grad_density) {
+  check_density("conv2d", "input_density", input_density);
+  check_density("conv2d", "grad_density", grad_density);
   if (auto y = torch_conv2d(input, weight, bias, stride, padding, dilation, groups, backend)) {
     return *y;
   }
   if (!differentiable(input) && !differentiable(weight) && !(bias && differentiable(*bias))) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return ops::conv2d(input, weight, bias, stride, padding, dilation, std::move(groups), backend,
-                       check_finite);
+                       check_finite, input_density, grad_density);
   }
-  return Conv::apply(
-      input, weight, bias,
-      Arguments{stride, padding, dilation, std::move(groups), backend, check_finite});
+  return Conv::apply(input, weight, bias,
+                     Arguments{stride, padding, dilation, std::move(groups), backend, check_finite,
+                               input_density, grad_density});
 }
+
+namespace {
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
     const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
     c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
     c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend,
-    bool check_finite) {
+    bool check_finite, const std::optional<at::Tensor>& grad_density) {
   if (!differentiable(grad_output) && !differentiable(input) && !differentiable(weight)) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return ops::conv2d_backward(grad_output, input, weight, stride, padding, dilation,
-                                std::move(groups), output_mask, backend, check_finite);
+                                std::move(groups), output_mask, backend, check_finite,
+                                grad_density);
   }
-  auto out = ConvBackward::apply(
-      grad_output, input, weight,
-      Arguments{stride, padding, dilation, std::move(groups), backend, check_finite}, output_mask);
+  auto out = ConvBackward::apply(grad_output, input, weight,
+                                 Arguments{stride, padding, dilation, std::move(groups), backend,
+                                           check_finite, std::nullopt, grad_density},
+                                 output_mask);
   return {out[0], out[1], out[2]};
 }
 
@@ -173,11 +202,14 @@ struct Prune : Function<Prune> {
 };
 
 struct PruneStep : Function<PruneStep> {
-  static at::Tensor forward(AutogradContext*, const at::Tensor& grad, const at::Tensor& state) {
+  static at::Tensor forward(AutogradContext*, const at::Tensor& grad, const at::Tensor& state,
+                            const std::optional<at::Tensor>& density) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    return ops::prune_step(grad, state);
+    return ops::prune_step(grad, state, density);
   }
-  static variable_list backward(AutogradContext*, variable_list grads) { return {grads[0], {}}; }
+  static variable_list backward(AutogradContext*, variable_list grads) {
+    return {grads[0], {}, {}};
+  }
 };
 
 std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tensor& threshold,
@@ -186,8 +218,9 @@ std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tenso
   return {out[0], out[1]};
 }
 
-at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state) {
-  return PruneStep::apply(grad, state);
+at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state,
+                      const std::optional<at::Tensor>& density) {
+  return PruneStep::apply(grad, state, density);
 }
 
 // The state rides in saved_data, not in save_for_backward: prune_step changes it between two
@@ -195,35 +228,42 @@ at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state) {
 // tensor. An identity returns input.detach(): the same storage and version counter, but no view of
 // the input, which an activation behind it could not change in place.
 struct PruneGrad : Function<PruneGrad> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input,
-                            const at::Tensor& state) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& state,
+                            const std::optional<at::Tensor>& density) {
     ctx->saved_data["state"] = state;
+    save_if_there(ctx, "density", density);
     return input.detach();
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    return {ops::prune_step(grads[0], ctx->saved_data["state"].toTensor()), {}};
+    return {ops::prune_step(grads[0], ctx->saved_data["state"].toTensor(), saved(ctx, "density")),
+            {},
+            {}};
   }
 };
 
 struct ObserveGrad : Function<ObserveGrad> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& state,
-                            int64_t every) {
+                            int64_t every, const std::optional<at::Tensor>& density) {
     ctx->saved_data["state"] = state;
     ctx->saved_data["every"] = every;
+    save_if_there(ctx, "density", density);
     return input.detach();
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    ops::observe(grads[0], ctx->saved_data["state"].toTensor(), ctx->saved_data["every"].toInt());
-    return {grads[0], {}, {}};
+    ops::observe(grads[0], ctx->saved_data["state"].toTensor(), ctx->saved_data["every"].toInt(),
+                 saved(ctx, "density"));
+    return {grads[0], {}, {}, {}};
   }
 };
 
-at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state) {
-  return PruneGrad::apply(input, state);
+at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state,
+                      const std::optional<at::Tensor>& density) {
+  return PruneGrad::apply(input, state, density);
 }
 
-at::Tensor observe_grad(const at::Tensor& input, const at::Tensor& state, int64_t every) {
-  return ObserveGrad::apply(input, state, every);
+at::Tensor observe_grad(const at::Tensor& input, const at::Tensor& state, int64_t every,
+                        const std::optional<at::Tensor>& density) {
+  return ObserveGrad::apply(input, state, every, density);
 }
 
 // As torch's convolution: every floating operand in autocast's lower precision.
@@ -231,21 +271,23 @@ template <c10::DeviceType device>
 at::Tensor conv2d_autocast(const at::Tensor& input, const at::Tensor& weight,
                            const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
                            c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-                           c10::SymInt groups, std::string_view backend, bool check_finite) {
+                           c10::SymInt groups, std::string_view backend, bool check_finite,
+                           const std::optional<at::Tensor>& input_density,
+                           const std::optional<at::Tensor>& grad_density) {
   c10::impl::ExcludeDispatchKeyGuard guard(
       at::autocast::get_autocast_dispatch_key_from_device_type(device));
   const auto type = at::autocast::get_autocast_dtype(device);
   return ops::conv2d(at::autocast::cached_cast(type, input, device),
                      at::autocast::cached_cast(type, weight, device),
                      at::autocast::cached_cast(type, bias, device), stride, padding, dilation,
-                     std::move(groups), backend, check_finite);
+                     std::move(groups), backend, check_finite, input_density, grad_density);
 }
 
 }  // namespace
 }  // namespace sparsetrain
 
 TORCH_LIBRARY_IMPL(sparsetrain, Autograd, m) {
-  m.impl("conv2d", sparsetrain::conv2d);
+  m.impl("conv2d", sparsetrain::differentiable_conv2d);
   m.impl("conv2d_backward", sparsetrain::conv2d_backward);
   m.impl("prune", sparsetrain::prune);
   m.impl("prune_step", sparsetrain::prune_step);

@@ -14,6 +14,7 @@
 namespace py = pybind11;
 
 void bind_accel(py::module_& m);  // bindings_accel.cpp
+void bind_cuda(py::module_& m);   // bindings_cuda.cpp
 
 namespace {
 
@@ -65,11 +66,13 @@ void set_cost_dict(const CostDict& dict) {
 at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, std::array<int64_t, 2> stride,
                   std::array<int64_t, 2> padding, std::array<int64_t, 2> dilation, int64_t groups,
-                  std::string_view backend, bool check_finite) {
+                  std::string_view backend, bool check_finite,
+                  const std::optional<at::Tensor>& input_density,
+                  const std::optional<at::Tensor>& grad_density) {
   const py::gil_scoped_release released;
   return ops::conv2d(input, weight, bias, c10::fromIntArrayRefSlow(stride),
                      c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(dilation), groups,
-                     backend, check_finite);
+                     backend, check_finite, input_density, grad_density);
 }
 
 void bind_choose(py::module_& m) {
@@ -123,11 +126,6 @@ void bind_choose(py::module_& m) {
     return choose({shape, pass, dtype, channels_last, input_density, grad_density}, backend,
                   costs());
   });
-  m.def("choose_on_cuda", [](const ConvShape& shape, Pass pass, DType dtype, bool channels_last,
-                             double input_density, double grad_density, Backend backend) {
-    return choose_on_cuda({shape, pass, dtype, channels_last, input_density, grad_density},
-                          backend);
-  });
   m.def("costs", [] { return cost_dict(costs()); });
   m.def("shipped_costs", [] { return cost_dict(default_costs(current_isa(nullptr))); });
   m.def("set_costs", set_cost_dict);
@@ -148,5 +146,6 @@ PYBIND11_MODULE(_C, m) {
   });
   m.def("conv2d", conv2d);
   bind_choose(m);
+  bind_cuda(m);
   bind_accel(m);
 }

@@ -110,6 +110,15 @@ void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input,
                     grad_output.device());
 }
 
+void check_density(const char* op, const char* what, const std::optional<at::Tensor>& density) {
+  if (!density) return;
+  SPARSETRAIN_CHECK(
+      density->scalar_type() == at::kDouble && density->dim() == 0 &&
+          (density->is_cpu() || density->is_meta()),
+      ValueError, op, what, "one float64 number of no dimension on the CPU",
+      c10::str(density->scalar_type(), " ", density->sym_sizes(), " on ", density->device()));
+}
+
 void check_prune(const at::Tensor& grad, const at::Tensor& threshold, const at::Tensor& rng) {
   check_floating("prune", "grad", grad);
   check_floating("prune", "threshold", threshold);
@@ -120,7 +129,9 @@ void check_prune(const at::Tensor& grad, const at::Tensor& threshold, const at::
                     c10::str(rng.scalar_type(), " ", rng.sym_sizes()));
 }
 
-void check_prune_step(const at::Tensor& grad, const at::Tensor& s) {
+void check_prune_step(const at::Tensor& grad, const at::Tensor& s,
+                      const std::optional<at::Tensor>& density) {
+  check_density("prune_step", "density", density);
   check_floating("prune_step", "grad", grad);
   SPARSETRAIN_CHECK(s.scalar_type() == at::kDouble && s.dim() == 1 &&
                         s.sym_size(0) >= int64_t{state::kFifo} && s.is_contiguous(),
@@ -131,7 +142,9 @@ void check_prune_step(const at::Tensor& grad, const at::Tensor& s) {
                     c10::str("on ", grad.device(), " like grad"), s.device());
 }
 
-void check_observe(const char* op, const at::Tensor& input, const at::Tensor& s, int64_t every) {
+void check_observe(const char* op, const at::Tensor& input, const at::Tensor& s, int64_t every,
+                   const std::optional<at::Tensor>& density) {
+  check_density(op, "density", density);
   SPARSETRAIN_CHECK(s.scalar_type() == at::kDouble && s.dim() == 1 &&
                         s.sym_size(0) == int64_t{state::kObserverSlots} && s.is_contiguous(),
                     ValueError, op, "state",

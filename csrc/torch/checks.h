@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <c10/util/StringUtil.h>
 
+#include <optional>
 #include <string_view>
 
 #include "../kernels/choose.h"
@@ -40,9 +41,14 @@ void check_bias(const at::Tensor& bias, const at::Tensor& input, const at::Tenso
 void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input,
                        c10::SymIntArrayRef expected);
 
+// A slot of csrc/torch/density.h, or a density that the caller knows.
+void check_density(const char* op, const char* what, const std::optional<at::Tensor>& density);
+
 // What prune, prune_step and observe ask of threshold and state, whose slots kernels/state.h names.
 void check_prune(const at::Tensor& grad, const at::Tensor& threshold, const at::Tensor& rng);
-void check_prune_step(const at::Tensor& grad, const at::Tensor& state);
-void check_observe(const char* op, const at::Tensor& input, const at::Tensor& state, int64_t every);
+void check_prune_step(const at::Tensor& grad, const at::Tensor& state,
+                      const std::optional<at::Tensor>& density);
+void check_observe(const char* op, const at::Tensor& input, const at::Tensor& state, int64_t every,
+                   const std::optional<at::Tensor>& density);
 
 }  // namespace sparsetrain

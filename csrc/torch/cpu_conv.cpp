@@ -20,19 +20,6 @@
 namespace sparsetrain {
 namespace {
 
-DType dtype_of(const at::Tensor& t) {
-  switch (t.scalar_type()) {
-    case at::kDouble:
-      return DType::kFloat64;
-    case at::kBFloat16:
-      return DType::kBFloat16;
-    case at::kHalf:
-      return DType::kFloat16;
-    default:
-      return DType::kFloat32;
-  }
-}
-
 // Share of nonzeros in up to 128 runs of 32 elements, evenly spread over the tensor's storage:
 // cheap, and the same for the same tensor.
 template <class T>
@@ -127,8 +114,12 @@ Backend backend_for(Backend wanted, bool check_finite, std::initializer_list<at:
 at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
                       const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                       at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
-                      std::string_view backend, bool check_finite) {
+                      std::string_view backend, bool check_finite,
+                      const std::optional<at::Tensor>& input_density,
+                      const std::optional<at::Tensor>& grad_density) {
   const Backend asked = parse_cpu_backend("conv2d", backend);
+  check_density("conv2d", "input_density", input_density);
+  check_density("conv2d", "grad_density", grad_density);
   const ConvShape shape = accept(input, weight, bias, stride, padding, dilation, groups);
   const Backend wanted = backend_for(asked, check_finite, {input, weight});
   const auto format = output_format(input, weight);
@@ -147,7 +138,9 @@ at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
     const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
-    std::array<bool, 3> output_mask, std::string_view backend, bool check_finite) {
+    std::array<bool, 3> output_mask, std::string_view backend, bool check_finite,
+    const std::optional<at::Tensor>& grad_density) {
+  check_density("conv2d_backward", "grad_density", grad_density);
   const Backend asked = parse_cpu_backend("conv2d_backward", backend);
   const auto sym_stride = c10::fromIntArrayRefSlow(stride);
   const auto sym_padding = c10::fromIntArrayRefSlow(padding);

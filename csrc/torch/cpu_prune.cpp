@@ -78,8 +78,9 @@ void check_admitted(double* s, const PruneCall& call) {
       ". Masks depend on the batch size; load with strict=False to go on all the same");
 }
 
-at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor) {
-  check_prune_step(grad, state_tensor);
+at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor,
+                          const std::optional<at::Tensor>& density) {
+  check_prune_step(grad, state_tensor, density);
   const at::Tensor dense = dense_storage(grad), out = empty_in_order_of(grad);
   if (dense.numel() == 0) return out;
   const PruneCall call{dense.numel(), layout_of(dense), state_tensor.numel() - state::kFifo};
@@ -107,8 +108,9 @@ at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor
   return out;
 }
 
-void observe_cpu(const at::Tensor& input, const at::Tensor& state_tensor, int64_t every) {
-  check_observe("observe", input, state_tensor, every);
+void observe_cpu(const at::Tensor& input, const at::Tensor& state_tensor, int64_t every,
+                 const std::optional<at::Tensor>& density) {
+  check_observe("observe", input, state_tensor, every, density);
   double* s = state_tensor.mutable_data_ptr<double>();
   const bool due = static_cast<int64_t>(s[state::kCalls]) % every == 0;
   s[state::kCalls] += 1;

@@ -13,24 +13,29 @@
 #include "../kernels/cuda/api.h"
 #include "checks.h"
 #include "conv_call.h"
+#include "cuda_choice.h"
 #include "cuda_cusparse.h"
+#include "density.h"
 #include "memory.h"
 
 namespace sparsetrain {
 namespace {
 
 // Operands that may hold Inf or NaN are not looked at, which would wait for the device: they run
-// dense.
-bool runs_sparse(const ConvShape& shape, Pass pass, Backend wanted, bool check_finite) {
-  const Call call{shape, pass, DType::kFloat32, true, 1, 1};
-  return !check_finite && choose_on_cuda(call, wanted).backend == Backend::kSparse;
+// dense. density: of x for the forward, of dy for both gradients.
+bool runs_sparse(const ConvShape& shape, Pass pass, const at::Tensor& x, Backend wanted,
+                 bool check_finite, const std::optional<at::Tensor>& density) {
+  const double known = density_in(density);
+  const Call call{shape, pass, dtype_of(x), true, known, known};
+  return !check_finite && choose_on_cuda(call, wanted, cuda_setting(x)).backend == Backend::kSparse;
 }
 
 // The same for cuSPARSE, for which the host reads a number: dense in a CUDA graph, where it cannot.
-bool runs_cusparse(const ConvShape& shape, Pass pass, Backend wanted, bool check_finite) {
+bool runs_cusparse(const ConvShape& shape, Pass pass, const at::Tensor& x, Backend wanted,
+                   bool check_finite) {
   if (wanted != Backend::kCusparse || check_finite) return false;
   const Call call{shape, pass, DType::kFloat32, true, 1, 1};
-  return choose_on_cuda(call, wanted).backend == Backend::kCusparse &&
+  return choose_on_cuda(call, wanted, cuda_setting(x)).backend == Backend::kCusparse &&
          c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None;
 }
 
@@ -101,8 +106,12 @@ at::Tensor correlated(ConvShape s, const at::Tensor& dy, const at::Tensor& x) {
 at::Tensor conv2d_cuda(const at::Tensor& input, const at::Tensor& weight,
                        const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                        at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
-                       std::string_view backend, bool check_finite) {
+                       std::string_view backend, bool check_finite,
+                       const std::optional<at::Tensor>& input_density,
+                       const std::optional<at::Tensor>& grad_density) {
   const Backend wanted = parse_backend("conv2d", backend);
+  check_density("conv2d", "input_density", input_density);
+  check_density("conv2d", "grad_density", grad_density);
   const auto sym_stride = c10::fromIntArrayRefSlow(stride);
   const auto sym_padding = c10::fromIntArrayRefSlow(padding);
   const auto sym_dilation = c10::fromIntArrayRefSlow(dilation);
@@ -114,7 +123,7 @@ at::Tensor conv2d_cuda(const at::Tensor& input, const at::Tensor& weight,
   const at::Tensor x = batch(input);
   const ConvShape shape = shape_of(x, weight, stride, padding, dilation, groups);
   const at::Tensor y =
-      runs_sparse(shape, Pass::kForward, wanted, check_finite)
+      runs_sparse(shape, Pass::kForward, x, wanted, check_finite, input_density)
           ? gathered(shape, Pass::kForward, x, weight, bias)
           : at::convolution(x, weight, bias, stride, padding, dilation, false, {0, 0}, groups);
   return input.dim() == 3 ? y.squeeze(0).contiguous() : y.contiguous(format);
@@ -123,7 +132,9 @@ at::Tensor conv2d_cuda(const at::Tensor& input, const at::Tensor& weight,
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cuda(
     const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
-    std::array<bool, 3> output_mask, std::string_view backend, bool check_finite) {
+    std::array<bool, 3> output_mask, std::string_view backend, bool check_finite,
+    const std::optional<at::Tensor>& grad_density) {
+  check_density("conv2d_backward", "grad_density", grad_density);
   const Backend wanted = parse_backend("conv2d_backward", backend);
   const auto sym_stride = c10::fromIntArrayRefSlow(stride);
   const auto sym_padding = c10::fromIntArrayRefSlow(padding);
@@ -136,13 +147,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cuda(
   const auto format = output_format(input, weight);
   const at::Tensor dy = batch(grad_output), x = batch(input);
   const ConvShape shape = shape_of(x, weight, stride, padding, dilation, groups);
-  const auto sparse = [&](Pass pass) { return runs_sparse(shape, pass, wanted, check_finite); };
+  const auto sparse = [&](Pass pass) {
+    return runs_sparse(shape, pass, x, wanted, check_finite, grad_density);
+  };
   at::Tensor dx, dw, db;
   if (output_mask[0] && sparse(Pass::kGradInput)) {
     dx = gathered(shape, Pass::kGradInput, dy, weight, {});
   }
   if (output_mask[1] && sparse(Pass::kGradWeight)) dw = correlated(shape, dy, x);
-  const auto cusparse = [&](Pass pass) { return runs_cusparse(shape, pass, wanted, check_finite); };
+  const auto cusparse = [&](Pass pass) {
+    return runs_cusparse(shape, pass, x, wanted, check_finite);
+  };
   const bool cusparse_input = output_mask[0] && cusparse(Pass::kGradInput);
   const bool cusparse_weight = output_mask[1] && cusparse(Pass::kGradWeight);
   if (cusparse_input || cusparse_weight) {

@@ -8,6 +8,7 @@
 
 #include "../kernels/cuda/api.h"
 #include "checks.h"
+#include "cuda_density.h"
 #include "memory.h"
 
 namespace sparsetrain {
@@ -39,8 +40,9 @@ std::tuple<at::Tensor, at::Tensor> prune_cuda(const at::Tensor& grad, const at::
   return {out, stats};
 }
 
-at::Tensor prune_step_cuda(const at::Tensor& grad, const at::Tensor& state_tensor) {
-  check_prune_step(grad, state_tensor);
+at::Tensor prune_step_cuda(const at::Tensor& grad, const at::Tensor& state_tensor,
+                           const std::optional<at::Tensor>& density) {
+  check_prune_step(grad, state_tensor, density);
   const c10::cuda::CUDAGuard guard(grad.device());
   const at::Tensor dense = dense_storage(grad), out = empty_in_order_of(grad);
   if (dense.numel() == 0) return out;
@@ -50,15 +52,16 @@ at::Tensor prune_step_cuda(const at::Tensor& grad, const at::Tensor& state_tenso
     using T = decltype(storage);
     C10_CUDA_CHECK(cuda::prune_step(static_cast<const T*>(dense.const_data_ptr()),
                                     static_cast<T*>(out.mutable_data_ptr()), call,
-                                    state_tensor.mutable_data_ptr<double>(),
+                                    state_tensor.mutable_data_ptr<double>(), device_slot(density),
                                     scratch.mutable_data_ptr(), c10::cuda::getCurrentCUDAStream()));
   });
   return out;
 }
 
 // A type without kernels is counted as the halves 0 and 1.
-void observe_cuda(const at::Tensor& input, const at::Tensor& state_tensor, int64_t every) {
-  check_observe("observe", input, state_tensor, every);
+void observe_cuda(const at::Tensor& input, const at::Tensor& state_tensor, int64_t every,
+                  const std::optional<at::Tensor>& density) {
+  check_observe("observe", input, state_tensor, every, density);
   const c10::cuda::CUDAGuard guard(input.device());
   const at::Tensor dense =
       dense_storage(input.is_floating_point() ? input : at::ne(input, 0).to(at::kHalf));
@@ -67,7 +70,8 @@ void observe_cuda(const at::Tensor& input, const at::Tensor& state_tensor, int64
     using T = decltype(storage);
     C10_CUDA_CHECK(cuda::observe(static_cast<const T*>(dense.const_data_ptr()), dense.numel(),
                                  every, state_tensor.mutable_data_ptr<double>(),
-                                 scratch.mutable_data_ptr(), c10::cuda::getCurrentCUDAStream()));
+                                 device_slot(density), scratch.mutable_data_ptr(),
+                                 c10::cuda::getCurrentCUDAStream()));
   });
 }
 

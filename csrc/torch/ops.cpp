@@ -11,19 +11,21 @@
 
 TORCH_LIBRARY(sparsetrain, m) {
   m.def("prune(Tensor grad, Tensor threshold, Tensor rng) -> (Tensor out, Tensor stats)");
-  m.def("prune_step(Tensor grad, Tensor(a!) state) -> Tensor");
-  m.def("prune_grad(Tensor input, Tensor state) -> Tensor");
-  m.def("observe(Tensor input, Tensor(a!) state, int every) -> ()");
-  m.def("observe_grad(Tensor input, Tensor state, int every) -> Tensor");
+  // What a device stores into a density is not declared: it happens behind torch's back, and what
+  // is declared would be handed a copy where torch.compile makes programs functional.
+  m.def("prune_step(Tensor grad, Tensor(a!) state, Tensor? density=None) -> Tensor");
+  m.def("prune_grad(Tensor input, Tensor state, Tensor? density=None) -> Tensor");
+  m.def("observe(Tensor input, Tensor(a!) state, int every, Tensor? density=None) -> ()");
+  m.def("observe_grad(Tensor input, Tensor state, int every, Tensor? density=None) -> Tensor");
   m.def(
       "conv2d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, "
       "SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, str backend='auto', "
-      "bool check_finite=False) -> Tensor");
+      "bool check_finite=False, Tensor? input_density=None, Tensor? grad_density=None) -> Tensor");
   m.def(
       "conv2d_backward(Tensor grad_output, Tensor input, Tensor weight, SymInt[2] stride, "
       "SymInt[2] padding, SymInt[2] dilation, SymInt groups, bool[3] output_mask, "
-      "str backend='auto', bool check_finite=False) -> (Tensor grad_input, Tensor grad_weight, "
-      "Tensor grad_bias)");
+      "str backend='auto', bool check_finite=False, Tensor? grad_density=None) -> "
+      "(Tensor grad_input, Tensor grad_weight, Tensor grad_bias)");
 }
 
 namespace sparsetrain {
@@ -37,8 +39,12 @@ auto typed_operator(const char* name) {
 at::Tensor conv2d_meta(const at::Tensor& input, const at::Tensor& weight,
                        const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
                        c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-                       c10::SymInt groups, std::string_view backend, bool) {
+                       c10::SymInt groups, std::string_view backend, bool,
+                       const std::optional<at::Tensor>& input_density,
+                       const std::optional<at::Tensor>& grad_density) {
   parse_backend("conv2d", backend);
+  check_density("conv2d", "input_density", input_density);
+  check_density("conv2d", "grad_density", grad_density);
   check_conv2d("conv2d", input, weight, stride, padding, dilation, groups);
   if (bias) check_bias(*bias, input, weight);
   const auto size = output_size("conv2d", input, weight, stride, padding, dilation);
@@ -48,8 +54,10 @@ at::Tensor conv2d_meta(const at::Tensor& input, const at::Tensor& weight,
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_meta(
     const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
     c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend, bool) {
+    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend, bool,
+    const std::optional<at::Tensor>& grad_density) {
   parse_backend("conv2d_backward", backend);
+  check_density("conv2d_backward", "grad_density", grad_density);
   check_conv2d("conv2d_backward", input, weight, stride, padding, dilation, groups);
   check_grad_output(grad_output, input,
                     output_size("conv2d_backward", input, weight, stride, padding, dilation));
@@ -69,13 +77,15 @@ std::tuple<at::Tensor, at::Tensor> prune_meta(const at::Tensor& grad, const at::
   return {empty_in_order_of(grad), at::empty({3}, grad.options().dtype(at::kDouble))};
 }
 
-at::Tensor prune_step_meta(const at::Tensor& grad, const at::Tensor& state) {
-  check_prune_step(grad, state);
+at::Tensor prune_step_meta(const at::Tensor& grad, const at::Tensor& state,
+                           const std::optional<at::Tensor>& density) {
+  check_prune_step(grad, state, density);
   return empty_in_order_of(grad);
 }
 
-void observe_meta(const at::Tensor& input, const at::Tensor& state, int64_t every) {
-  check_observe("observe", input, state, every);
+void observe_meta(const at::Tensor& input, const at::Tensor& state, int64_t every,
+                  const std::optional<at::Tensor>& density) {
+  check_observe("observe", input, state, every, density);
 }
 
 }  // namespace
@@ -85,20 +95,22 @@ namespace ops {
 at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
                   c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
-                  std::string_view backend, bool check_finite) {
+                  std::string_view backend, bool check_finite,
+                  const std::optional<at::Tensor>& input_density,
+                  const std::optional<at::Tensor>& grad_density) {
   static auto op = typed_operator<decltype(conv2d)>("sparsetrain::conv2d");
   return op.call(input, weight, bias, stride, padding, dilation, std::move(groups), backend,
-                 check_finite);
+                 check_finite, input_density, grad_density);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
     const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
     c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
     c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend,
-    bool check_finite) {
+    bool check_finite, const std::optional<at::Tensor>& grad_density) {
   static auto op = typed_operator<decltype(conv2d_backward)>("sparsetrain::conv2d_backward");
   return op.call(grad_output, input, weight, stride, padding, dilation, std::move(groups),
-                 output_mask, backend, check_finite);
+                 output_mask, backend, check_finite, grad_density);
 }
 
 std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tensor& threshold,
@@ -107,19 +119,22 @@ std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tenso
   return op.call(grad, threshold, rng);
 }
 
-at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state) {
+at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state,
+                      const std::optional<at::Tensor>& density) {
   static auto op = typed_operator<decltype(prune_step)>("sparsetrain::prune_step");
-  return op.call(grad, state);
+  return op.call(grad, state, density);
 }
 
-at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state) {
+at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state,
+                      const std::optional<at::Tensor>& density) {
   static auto op = typed_operator<decltype(prune_grad)>("sparsetrain::prune_grad");
-  return op.call(input, state);
+  return op.call(input, state, density);
 }
 
-void observe(const at::Tensor& input, const at::Tensor& state, int64_t every) {
+void observe(const at::Tensor& input, const at::Tensor& state, int64_t every,
+             const std::optional<at::Tensor>& density) {
   static auto op = typed_operator<decltype(observe)>("sparsetrain::observe");
-  op.call(input, state, every);
+  op.call(input, state, every, density);
 }
 
 }  // namespace ops

@@ -13,7 +13,7 @@ using namespace sparsetrain;
 
 bool takes(const ConvShape& s) {
   const Call call{s, Pass::kForward, DType::kFloat32, true, 1, 1};
-  return choose_on_cuda(call, Backend::kSparse).backend == Backend::kSparse;
+  return choose_on_cuda(call, Backend::kSparse, {}).backend == Backend::kSparse;
 }
 
 template <class T>

@@ -100,8 +100,9 @@ void steps_as_the_cpu(int64_t history) {
     Memory<T> grad(n, i != 4), out(n, true), expected(n, true);
     fill(grad, n, i, i != 3);
     Memory<char> scratch(cuda::prune_scratch_bytes(n), true);
-    CHECK(cuda::prune_step(grad.data(), out.data(), call, ours.data(), scratch.data(), nullptr) ==
-          cudaSuccess);
+    double density = -1;  // what the host reads behind the call
+    CHECK(cuda::prune_step(grad.data(), out.data(), call, ours.data(), i % 3 ? &density : nullptr,
+                           scratch.data(), nullptr) == cudaSuccess);
     double* s = theirs.data();
     CHECK(admit(s, call) == Refusal::kNone);
     const uint64_t offset = take_counters(s, call);
@@ -113,6 +114,7 @@ void steps_as_the_cpu(int64_t history) {
     record(s, call, threshold, prune_on_cpu(grad, expected.data(), n, threshold, 77, offset));
     CHECK(out.same(expected));
     for (size_t slot = 0; slot < ours.size(); ++slot) CHECK(same(ours[slot], theirs[slot]));
+    CHECK(density == (i % 3 ? s[state::kNonzeros] / static_cast<double>(n) : -1));
   }
   CHECK(ours[state::kThreshold] > 0);
 }
@@ -121,11 +123,13 @@ template <class T>
 void counts_every_third_call(int64_t n, bool aligned, unsigned calls) {
   double state[state::kObserverSlots] = {};
   int64_t counted = -1;
+  double density = -1, told = -1;
   for (unsigned call = 0; call < calls; ++call) {
     Memory<T> data(n, aligned);
     fill(data, n, call, false);
     Memory<char> scratch(cuda::observe_scratch_bytes(n), true);
-    CHECK(cuda::observe(data.data(), n, 3, state, scratch.data(), nullptr) == cudaSuccess);
+    CHECK(cuda::observe(data.data(), n, 3, state, call == 3 ? nullptr : &density, scratch.data(),
+                        nullptr) == cudaSuccess);
     if (call % 3 == 0) {
       counted = 0;
       for (int64_t i = 0; i < n; ++i) counted += Storage<T>::load(data[i]) != 0;
@@ -133,6 +137,8 @@ void counts_every_third_call(int64_t n, bool aligned, unsigned calls) {
     CHECK(state[state::kCalls] == call + 1);
     CHECK(state[state::kObservedElements] == static_cast<double>(n));
     CHECK(state[state::kObservedNonzeros] == static_cast<double>(counted));
+    if (call == 0) told = static_cast<double>(counted) / static_cast<double>(n);  // NaN for none
+    CHECK(same(density, told));
   }
 }
 

@@ -20,19 +20,21 @@ cudaError_t prune(const T* grad, T* out, int64_t elements, const double* thresho
                   const int64_t* rng, void* scratch, double* stats, cudaStream_t stream);
 
 // The same with the threshold that state[kFifo + call.history] predicts, and updates state. A call
-// that admit() refuses ends in a device assertion, as torch's own index errors do.
+// that admit() refuses ends in a device assertion, as torch's own index errors do. *density, unless
+// nullptr, becomes nonzeros / elements of out; it may be pinned memory that the host reads from
+// meanwhile.
 template <class T>
-cudaError_t prune_step(const T* grad, T* out, const PruneCall& call, double* state, void* scratch,
-                       cudaStream_t stream);
+cudaError_t prune_step(const T* grad, T* out, const PruneCall& call, double* state, double* density,
+                       void* scratch, cudaStream_t stream);
 
 // Bytes of scratch, aligned to 8, that observe needs.
 int64_t observe_scratch_bytes(int64_t elements);
 
-// Counts the nonzeros of data[elements] into state[kObserverSlots] on every `every`-th call; the
-// other calls read nothing but the state.
+// Counts the nonzeros of data[elements] into state[kObserverSlots], and their share into *density
+// as prune_step does, on every `every`-th call; the other calls read nothing but the state.
 template <class T>
-cudaError_t observe(const T* data, int64_t elements, int64_t every, double* state, void* scratch,
-                    cudaStream_t stream);
+cudaError_t observe(const T* data, int64_t elements, int64_t every, double* state, double* density,
+                    void* scratch, cudaStream_t stream);
 
 // The convolutions below take the shapes for which choose_on_cuda() may answer "sparse".
 

@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     observed_kernel(const int64_t* __restrict__ counts, int64_t blocks, int64_t elements,
-                    int64_t every, double* __restrict__ state) {
+                    int64_t every, double* __restrict__ state, double* density) {
   const bool counted = due(state, every);  // before block_sum()'s barrier, and the count behind it
   int64_t count = 0;
   if (counted) {
@@ -58,6 +58,7 @@ __global__ void __launch_bounds__(kThreads)
   if (!counted) return;
   state[state::kObservedElements] = static_cast<double>(elements);
   state[state::kObservedNonzeros] = static_cast<double>(count);
+  tell_density(density, count, elements);
 }
 
 int64_t blocks_for(int64_t elements) {
@@ -72,18 +73,20 @@ int64_t observe_scratch_bytes(int64_t elements) {
 }
 
 template <class T>
-cudaError_t observe(const T* data, int64_t elements, int64_t every, double* state, void* scratch,
-                    cudaStream_t stream) {
+cudaError_t observe(const T* data, int64_t elements, int64_t every, double* state, double* density,
+                    void* scratch, cudaStream_t stream) {
   const int64_t blocks = blocks_for(elements);
   auto* counts = static_cast<int64_t*>(scratch);
   const cudaError_t error = launch(count_kernel<T>, blocks, kThreads, stream, data, elements,
                                    aligned(data), every, state, counts);
   if (error) return error;
-  return launch(observed_kernel, 1, kThreads, stream, counts, blocks, elements, every, state);
+  return launch(observed_kernel, 1, kThreads, stream, counts, blocks, elements, every, state,
+                density);
 }
 
-#define SPARSETRAIN_INSTANTIATE(T) \
-  template cudaError_t observe<T>(const T*, int64_t, int64_t, double*, void*, cudaStream_t);
+#define SPARSETRAIN_INSTANTIATE(T)                                                     \
+  template cudaError_t observe<T>(const T*, int64_t, int64_t, double*, double*, void*, \
+                                  cudaStream_t);
 SPARSETRAIN_INSTANTIATE(float)
 SPARSETRAIN_INSTANTIATE(double)
 SPARSETRAIN_INSTANTIATE(BFloat16)

@@ -171,9 +171,12 @@ __global__ void __launch_bounds__(kReduceLanes)
 }
 
 __global__ void __launch_bounds__(kReduceLanes)
-    record_kernel(const ChunkStats* stats, PruneCall call, const Draw* draw, double* state) {
+    record_kernel(const ChunkStats* stats, PruneCall call, const Draw* draw, double* state,
+                  double* density) {
   const PruneStats sums = reduce_chunks(stats, prune_chunks(call.elements));
-  if (threadIdx.x == 0) record(state, call, draw->threshold, sums);
+  if (threadIdx.x != 0) return;
+  record(state, call, draw->threshold, sums);
+  tell_density(density, sums.nonzeros, call.elements);
 }
 
 // The scratch of one call.
@@ -216,8 +219,8 @@ cudaError_t prune(const T* grad, T* out, int64_t elements, const double* thresho
 }
 
 template <class T>
-cudaError_t prune_step(const T* grad, T* out, const PruneCall& call, double* state, void* memory,
-                       cudaStream_t stream) {
+cudaError_t prune_step(const T* grad, T* out, const PruneCall& call, double* state, double* density,
+                       void* memory, cudaStream_t stream) {
   const Scratch scratch(memory);
   cudaError_t error = cudaSuccess;
   if (call.history == 0) {  // this gradient's own mean, at the cost of reading it twice
@@ -233,13 +236,15 @@ cudaError_t prune_step(const T* grad, T* out, const PruneCall& call, double* sta
   }
   if (!error) error = run<T, true>(grad, out, call.elements, scratch, stream);
   if (error) return error;
-  return launch(record_kernel, 1, kReduceLanes, stream, scratch.chunks, call, scratch.draw, state);
+  return launch(record_kernel, 1, kReduceLanes, stream, scratch.chunks, call, scratch.draw, state,
+                density);
 }
 
-#define SPARSETRAIN_INSTANTIATE(T)                                                           \
-  template cudaError_t prune<T>(const T*, T*, int64_t, const double*, const int64_t*, void*, \
-                                double*, cudaStream_t);                                      \
-  template cudaError_t prune_step<T>(const T*, T*, const PruneCall&, double*, void*, cudaStream_t);
+#define SPARSETRAIN_INSTANTIATE(T)                                                            \
+  template cudaError_t prune<T>(const T*, T*, int64_t, const double*, const int64_t*, void*,  \
+                                double*, cudaStream_t);                                       \
+  template cudaError_t prune_step<T>(const T*, T*, const PruneCall&, double*, double*, void*, \
+                                     cudaStream_t);
 SPARSETRAIN_INSTANTIATE(float)
 SPARSETRAIN_INSTANTIATE(double)
 SPARSETRAIN_INSTANTIATE(BFloat16)
