@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import nn
 from torchvision.models import resnet50
 
-from sparsetrain import accel, convert
+from sparsetrain import accel, convert, set_costs
 
 PRUNED = (1 << 20, 1 << 23, 50_000_000)
 DENSITIES = (0.2, 0.1, 0.05, 0.02)
@@ -164,13 +164,16 @@ def tables(content: dict[str, Any]) -> list[Table]:
 @click.command(help=__doc__)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="write the results here")
 @click.option("--text", "text_path", type=click.Path(path_type=Path), help="and the tables here")
+@click.option("--costs", type=click.Path(path_type=Path), help="of auto, as tune wrote them")
 @click.option("--batch", default=128, show_default=True, help="of the training step")
-def main(json_path: Path | None, text_path: Path | None, batch: int) -> None:
+def main(json_path: Path | None, text_path: Path | None, costs: Path | None, batch: int) -> None:
     """See the module."""
     if not torch.cuda.is_available():
         click.echo("benchmarks/gpu.py: expected a GPU that torch can use, got none", err=True)
         sys.exit(2)
     torch.backends.cudnn.benchmark = True
+    if costs:
+        set_costs(costs)
     content: dict[str, Any] = {
         "machine": machine(),
         "prune": [],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -46,6 +46,12 @@ class Shape(NamedTuple):
     outputs: int
     kernel: int
     stride: int
+
+    def geometry(self) -> _C.ConvShape:
+        """The same for the cost model."""
+        n, c, size, k, kernel, stride = self
+        pads = [kernel // 2] * 2
+        return _C.ConvShape(n, c, size, size, k, kernel, kernel, stride, stride, *pads)
 
 
 # None of them is timed by a benchmark.
@@ -120,44 +126,51 @@ def non_negative_least_squares(matrix: Tensor, wanted: Tensor) -> Tensor:
     return best
 
 
-def _fit(units: tuple[str, ...], samples: list[Sample], call_ns: float) -> dict[str, float]:
-    """Costs of `units`, in nanoseconds, by relative errors."""
-    rows = [[getattr(s.work, COUNTS[u]) / s.nanoseconds for u in units] for s in samples]
-    matrix = torch.tensor(rows, dtype=torch.float64)
-    wanted = torch.tensor([1 - call_ns / s.nanoseconds for s in samples], dtype=torch.float64)
+def fit(
+    counts: Mapping[str, Sequence[float]], nanoseconds: Sequence[float], call_ns: float = 0
+) -> dict[str, float]:
+    """Costs of units, in nanoseconds, that make up what calls took, by relative errors.
+
+    counts: by unit, how many of it each call has. call_ns: what each took besides.
+    """
+    took = torch.tensor(nanoseconds, dtype=torch.float64)
+    matrix = torch.tensor(list(counts.values()), dtype=torch.float64).T / took[:, None]
     scale = matrix.amax(0)
-    solution = non_negative_least_squares(matrix / scale, wanted) / scale
-    return {unit: float(f"{ns:.4g}") for unit, ns in zip(units, solution.tolist(), strict=True)}
+    solution = non_negative_least_squares(matrix / scale, 1 - call_ns / took) / scale
+    return {unit: float(f"{ns:.4g}") for unit, ns in zip(counts, solution.tolist(), strict=True)}
+
+
+def _fit(units: tuple[str, ...], samples: list[Sample], call_ns: float) -> dict[str, float]:
+    counts = {unit: [getattr(s.work, COUNTS[unit]) for s in samples] for unit in units}
+    return fit(counts, [s.nanoseconds for s in samples], call_ns)
 
 
 def _sample(
     shape: Shape, name: str, dtype: torch.dtype, dense: list[Sample], sparse: list[Sample]
 ) -> None:
     """Times one pass of one shape: dense at its better format, sparse at every density."""
-    n, c, size, k, kernel, stride = shape
-    geometry = _C.ConvShape(n, c, size, size, k, kernel, kernel, stride, stride, *[kernel // 2] * 2)
-    direction = getattr(_C.Pass, name)
-    best = min(_time(call) for call in _calls(shape, name, dtype, 1.0, "dense"))
+    geometry, direction = shape.geometry(), getattr(_C.Pass, name)
+    best = min(_time(call) for call in calls(shape, name, dtype, 1.0, "dense"))
     dense.append(Sample(_C.work(geometry, direction, 1.0), best))
     for density in DENSITIES:
         work = _C.work(geometry, direction, density)
         sparse += (
-            Sample(work, _time(call)) for call in _calls(shape, name, dtype, density, "sparse")
+            Sample(work, _time(call)) for call in calls(shape, name, dtype, density, "sparse")
         )
 
 
-def _calls(
-    shape: Shape, name: str, dtype: torch.dtype, density: float, backend: str
+def calls(
+    shape: Shape, name: str, dtype: torch.dtype, density: float, backend: str, device: str = "cpu"
 ) -> Iterator[Callable[[], object]]:
     """The pass in both memory formats, zeros in the operand whose zeros it skips."""
     n, c, size, k, kernel, stride = shape
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     pad = kernel // 2
     out = (size + 2 * pad - kernel) // stride + 1
 
     def tensor(*sizes: int, share: float = 1.0) -> Tensor:
-        t = torch.randn(sizes, generator=generator)
-        return (t * (torch.rand(sizes, generator=generator) < share)).to(dtype)
+        t = torch.randn(sizes, generator=generator, device=device)
+        return (t * (torch.rand(sizes, generator=generator, device=device) < share)).to(dtype)
 
     x = tensor(n, c, size, size, share=density if name == "forward" else 1.0)
     w = tensor(k, c, kernel, kernel)

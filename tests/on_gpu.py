@@ -1,9 +1,10 @@
 """`make test-gpu` and `make bench-gpu`: build here, run on this machine's GPU, keep what was said.
 
 test: tests/test_gpu*.py and tests/test_cuda.py, then compute-sanitizer's four tools over a short
-list. bench: benchmarks/gpu.py. Results go to build/gpu/{test,bench}.{json,txt}; docs/formats.md has
-the fields. Exit code 2 and one sentence where there is no GPU, 1 when a step fails. Only the
-standard library and torch are needed to get as far as the steps.
+list. bench: `tune`, then benchmarks/gpu.py with the costs that it fitted. Results go to
+build/gpu/{test,bench}.{json,txt}; docs/formats.md has the fields. Exit code 2 and one sentence
+where there is no GPU, 1 when a step fails. Only the standard library and torch are needed to get as
+far as the steps.
 """
 
 import json
@@ -44,7 +45,8 @@ def short_list(device="cuda"):
         ops.prune(grad[1:], 0.7, seed=1)
         for history in (0, 1):
             ops.prune_step(grad, state[: 15 + history].to(device, copy=True))
-        ops.observe(grad, torch.zeros(3, dtype=torch.float64, device=device), 1)
+        counts = torch.zeros(3, dtype=torch.float64, device=device)
+        ops.observe(grad, counts, 1, ops.density_slot(counts))
         x = torch.randn(2, 37, 9, 11, device=device).relu().to(dtype).requires_grad_()
         w = torch.randn(70, 37, 3, 2, device=device).to(dtype).requires_grad_()
         bias = torch.randn(70, device=device).to(dtype)
@@ -60,10 +62,12 @@ def steps(what):
     python = sys.executable
     yield "build", [python, "setup.py", "build_ext", "--inplace"], {}
     if what == "bench":
-        results = ["--json", str(OUT / "figures.json"), "--text", str(OUT / "figures.txt")]
+        costs, figures = str(OUT / "costs.json"), str(OUT / "figures")
+        yield "tune", [python, "-m", "sparsetrain", "tune", costs, "--device", "cuda"], {}
+        results = ["--json", f"{figures}.json", "--text", f"{figures}.txt", "--costs", costs]
         yield "benchmark", [python, "benchmarks/gpu.py", *results], {}
         return
-    files = ["tests/test_gpu.py", "tests/test_gpu_cusparse.py", "tests/test_cuda.py"]
+    files = [f"tests/test_{name}.py" for name in ("gpu", "gpu_auto", "gpu_cusparse", "cuda")]
     yield "tests", [python, "-m", "pytest", "-rs", "-p", "no:cacheprovider", *files], {}
     sanitizer = shutil.which("compute-sanitizer")
     for tool in TOOLS:

@@ -190,7 +190,7 @@ def test_tune_writes_a_table_that_can_be_used(tmp_path, monkeypatch, own_costs):
     content = json.loads(file.read_text())
     assert_documented(content, COSTS)
     table = content["costs"]
-    assert list(table) == ["isa", *sorted(tuning.STORAGES)]
+    assert list(table) == ["isa", *sorted(tuning.STORAGES), "cuda"]
     for storage, name in itertools.product(tuning.STORAGES, tuning.PASSES):
         assert_documented(table[storage][name], COSTS, "### `costs`", ordered=False)
     assert table["bfloat16"] == sparsetrain.costs()["bfloat16"]

@@ -13,6 +13,10 @@ from click.testing import CliRunner
 from test_formats import assert_documented
 from torchvision.models import resnet18
 
+import sparsetrain
+from sparsetrain import tuning, tuning_cuda
+from sparsetrain.__main__ import main
+
 ROOT = Path(__file__).parent.parent
 FORMAT = "## On a GPU: `make test-gpu`, and `make bench-gpu` or `benchmarks/gpu.py --json FILE`"
 
@@ -64,9 +68,100 @@ def test_results_of_every_step_are_kept(monkeypatch, tmp_path, code, result):
 
 def test_the_plan_of_both_commands():
     assert [name for name, *_ in on_gpu.steps("test")] == ["build", "tests", *on_gpu.TOOLS]
-    assert [name for name, *_ in on_gpu.steps("bench")] == ["build", "benchmark"]
-    for _, command, _ in on_gpu.steps("bench"):
-        assert (ROOT / command[1]).is_file()
+    bench = {name: command for name, command, _ in on_gpu.steps("bench")}
+    assert list(bench) == ["build", "tune", "benchmark"]
+    for name in ("build", "benchmark"):
+        assert (ROOT / bench[name][1]).is_file()
+    assert bench["tune"][4] == bench["benchmark"][-1]  # the costs that it fits are those in force
+    tests = next(command for name, command, _ in on_gpu.steps("test") if name == "tests")
+    assert {ROOT / file for file in tests if file.endswith(".py")} >= {
+        *ROOT.glob("tests/test_gpu*")
+    } - {Path(__file__)}
+
+
+COSTS = "## Costs of `auto`: `python -m sparsetrain tune FILE`"
+
+
+@pytest.fixture
+def rehearsed(monkeypatch):
+    """`tune --device cuda` on the CPU: the clock tells one millisecond more for each call."""
+    few = (tuning.Shape(2, 16, 8, 16, 3, 1), tuning.Shape(1, 8, 6, 12, 1, 1))
+
+    def once(calls):
+        for call in calls:
+            call()
+        return [1.0 + i for i in range(len(calls))]
+
+    for name, value in {"DEVICE": "cpu", "SHAPES": few, "milliseconds": once}.items():
+        monkeypatch.setattr(tuning_cuda, name, value)
+    monkeypatch.setattr(tuning_cuda, "architecture", lambda: "9.0")
+    yield
+    sparsetrain.set_costs(None)
+
+
+def tune(*arguments):
+    return CliRunner().invoke(main, ["tune", *map(str, arguments)])
+
+
+def test_tune_on_a_gpu_writes_what_is_documented_beside_what_is_there(rehearsed, tmp_path):
+    file = tmp_path / "costs.json"
+    run = tune(file, "--device", "cuda", "--dtype", "float32", "--dtype", "float64")
+    assert run.exit_code == 0, run.output
+    content = json.loads(file.read_text())
+    assert_documented(content, COSTS)
+    gpus = content["costs"].pop("cuda")
+    assert list(gpus["9.0"]) == ["fp32", "tf32", "fp64"]
+    for passes in gpus["9.0"].values():
+        assert list(passes) == sorted(tuning.PASSES)
+        for units in passes.values():
+            assert_documented(units, COSTS, "### `cuda`", ordered=False)
+            assert units["dense_call_ns"] + units["dense_mac_ns"] + units["dense_element_ns"] > 0
+    shipped = sparsetrain.costs()
+    assert content["costs"] == {k: v for k, v in shipped.items() if k != "cuda"}
+    sparsetrain.set_costs(file)
+    assert sparsetrain.costs()["cuda"] == gpus
+    sparsetrain.set_costs(None)
+    run = tune(file, "--device", "cuda", "--dtype", "bfloat16")
+    assert run.exit_code == 0, run.output
+    assert json.loads(file.read_text())["costs"]["cuda"]["9.0"].keys() == {*gpus["9.0"], "bf16"}
+    told = sparsetrain.explain((2, 16, 8, 8), (16, 16, 3, 3), device="cuda", architecture="9.0")
+    assert told.forward.dense_ms > 0
+
+
+def test_tune_times_each_precision_with_torchs_flags_set_and_restores_them(rehearsed, monkeypatch):
+    seen = []
+
+    def flags(calls):
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark))
+        return [1.0] * len(calls)
+
+    monkeypatch.setattr(tuning_cuda, "milliseconds", flags)
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    table = tuning_cuda.tune(("float32",), lambda: None)
+    per_precision = len(tuning_cuda.SHAPES) * len(tuning.PASSES)
+    assert seen == [(False, True)] * per_precision + [(True, True)] * per_precision
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == before
+    assert list(table["cuda"]["9.0"]) == ["fp32", "tf32"]
+
+
+def test_what_tune_refuses(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for arguments, sentence in (
+        (["--device", "cuda"], "sparsetrain.tune: expected a GPU that torch can use, got none"),
+        (["--dtype", "float64"], "sparsetrain.tune: expected --dtype to be one of float32, "),
+    ):
+        run = tune(tmp_path / "costs.json", *arguments)
+        assert run.exit_code == 2 and run.stderr.startswith(f"error: {sentence}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_benchmark_times_the_shapes_that_are_fitted(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    timed = {(64, channels, size) for channels, size in importlib.import_module("gpu").LAYERS}
+    fitted = {(s.batch, s.inputs, s.size) for s in tuning_cuda.SHAPES}
+    assert not fitted & timed
+    channels = {c for shape in tuning_cuda.SHAPES for c in (shape.inputs, shape.outputs)}
+    assert not channels & {64, 128, 256, 512, 1024, 2048}  # all that ResNet-50 has, but for 3
 
 
 def test_the_benchmark_is_as_documented(monkeypatch, tmp_path):
