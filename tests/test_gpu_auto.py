@@ -91,14 +91,14 @@ def counted(model):
     for conv in (m for m in model.modules() if isinstance(m, SparseConv2d)):
         measured = sparsetrain.stats(conv)[""]
         values.append((measured.input_density, conv.input_observer.lagged.item()))
-        if isinstance(conv.pruner, PruneGrad):
-            values.append((measured.pruned_density, conv.pruner.lagged.item()))
+        values.append((measured.pruned_density, conv.pruner.lagged.item()))
     return values
 
 
-def net(**options):
-    options = {"backend": "auto", "measure_every": 1, "overrides": {"*": {"placement": "output"}}}
-    return convert(small_net(), 0.9, history=1, **options).cuda()
+def net():
+    """Every density is counted: x by an observer, the output's gradient by the pruner."""
+    everywhere = {"*": {"placement": "output"}}
+    return convert(small_net(), 0.9, history=1, measure_every=1, overrides=everywhere).cuda()
 
 
 def step(model, x):
@@ -108,14 +108,17 @@ def step(model, x):
     return [parameter.grad for parameter in model.parameters()]
 
 
-def test_a_whole_step_of_auto_never_waits_and_densities_arrive():
-    price(**SPARSE_WINS)
+@pytest.mark.parametrize("units", [SPARSE_WINS, {"dense_mac_ns": 1.0}], ids=["some", "always"])
+def test_a_whole_step_of_auto_never_waits_and_densities_arrive(units):
+    """Pruned, measured, recorded or not; with costs that make some calls sparse, or all."""
+    price(**units)
     model, x = net(), torch.randn(4, 3, 8, 8, device="cuda")
     step(model, x)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
+            step(model, x)
             with accel.record(model) as recording:
                 step(model, x)
     finally:
