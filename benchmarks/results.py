@@ -23,7 +23,7 @@ from sparsetrain import report
 from sparsetrain.files import write_atomically
 from sparsetrain.report.figures import differences
 from sparsetrain.report.summary import Result, points
-from sparsetrain.sweep import read_results
+from sparsetrain.sweep import plan, read_results, read_toml
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -52,13 +52,24 @@ def tables() -> dict[str, dict[str, str]]:
     """{file: {mark: text}}: what belongs between the marks of each file."""
     results = committed()
     found = {
-        "README.md": {"sweeps": report.table(results)},
+        "README.md": {"sweeps": f"{report.table(results)}\n{finished()}"},
         "docs/method.md": {"differences": differences_table(results)},
     }
     log = RESULTS / "sampling.txt"
     if log.exists():
         found["docs/method.md"]["sampling"] = sampling_table(log.read_text())
     return found
+
+
+def finished() -> str:
+    """How many runs of each sweep there are, of how many that it plans."""
+    counts = []
+    for name in SWEEPS:
+        planned = plan(read_toml(ROOT / "benchmarks" / "sweeps" / f"{name}.toml")).runs
+        path = RESULTS / f"{name}.jsonl"
+        ran = len(read_results(path)) if path.exists() else 0
+        counts.append(f"{name} {ran} of {len(planned)}")
+    return f"- runs that were reached, of those planned: {', '.join(counts)}"
 
 
 def differences_table(results: Sequence[Result]) -> str:
