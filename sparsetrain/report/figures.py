@@ -195,7 +195,7 @@ def differences(points: Sequence[Point]) -> Figure | None:
 def _interval(point: Point) -> tuple[str, str, str]:
     found = point.difference
     if found is None or found.low is None or found.high is None:
-        return "-", "-", "one pair says nothing"
+        return "-", "-", "one pair has no interval"
     ends = f"{found.low * 100:+.2f}", f"{found.high * 100:+.2f}"
     if found.high < 0:
         return *ends, "a loss"
