@@ -89,7 +89,7 @@ bool fits_cusparse(const ConvShape& s, Pass pass) {
   const double pixels = product({s.N, s.H + 2 * s.pad_h, s.W + 2 * s.pad_w});
   const double taps = pass == Pass::kGradInput ? product({s.R, s.S}) : 1;
   const auto channels = static_cast<double>(s.C + 8);  // in rows filled up to 16 bytes
-  return s.C < 65535 * 16 && taps * grad <= kMost && pixels * channels <= kMost &&
+  return s.C < int64_t{65535} * 16 && taps * grad <= kMost && pixels * channels <= kMost &&
          product({s.R, s.S, s.K}) * channels <= kMost;
 }
 
