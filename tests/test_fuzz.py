@@ -194,15 +194,29 @@ def test_a_finding_is_one_line_that_reproduces_it(tmp_path):
     assert total.startswith("1 cases of seed 0: 1 wrong")
 
 
+def descendants(pid):
+    """The processes below a process."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [*children, *(below for child in children for below in descendants(child))]
+
+
 def test_ctrl_c_counts_what_was_done():
-    arguments = [sys.executable, "-u", "tests/fuzz.py", "--cases", "100000", "--seed", "6"]
+    heard = ["env", "--default-signal=INT"]  # which a shell's & would have ignored
+    arguments = [*heard, sys.executable, "tests/fuzz.py", "--cases", "100000", "--seed", "6"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         cwd=ROOT, start_new_session=True,
     )  # fmt: skip
-    time.sleep(20)  # torch is loaded twice before the first case
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the children too
-    said, errors = process.communicate(timeout=60)
+    try:
+        while len(descendants(process.pid)) < 3:  # a resource tracker, a fork server and its child
+            assert process.poll() is None
+            time.sleep(0.1)
+        time.sleep(2)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the children too
+        said, errors = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130 and "Traceback" not in errors
     assert re.fullmatch(r"\d+ cases of seed 6: 0 wrong, 0 min \d+ s, stopped of 100000\n", said)
