@@ -65,6 +65,15 @@ def test_no_memory_for_scratch_is_one_sentence_and_the_next_step_is_right():
         assert "can't allocate memory" in line or "bad_alloc" in line or "Cannot allocate" in line
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C is heard even where a shell's & has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_for_the_operator_and_leaves_whole_steps():
     """The state after the interrupt is that of a run of as many steps that nothing interrupted."""
     pruner, twin = PruneGrad(0.9, history=2, seed=3), PruneGrad(0.9, history=2, seed=3)
@@ -87,6 +96,7 @@ def test_ctrl_c_waits_for_the_operator_and_leaves_whole_steps():
     assert same(step(pruner), step(twin))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_a_convolution_leaves_the_next_one_right():
     generator = torch.Generator().manual_seed(0)
     x, w = (torch.randn(*size, generator=generator) for size in ((8, 64, 32, 32), (64, 64, 3, 3)))
