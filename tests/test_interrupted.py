@@ -85,6 +85,7 @@ def test_ctrl_c_waits_for_the_operator_and_leaves_whole_steps():
         return x.grad
 
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    step(pruner)  # the first one may take long
     with pytest.raises(KeyboardInterrupt):
         timer.start()
         while True:
@@ -92,7 +93,7 @@ def test_ctrl_c_waits_for_the_operator_and_leaves_whole_steps():
     pushes = int(pruner.state[pruning.PUSHES])
     for _ in range(pushes):
         step(twin)
-    assert pushes > 0 and torch.equal(pruner.state, twin.state)
+    assert pushes > 1 and torch.equal(pruner.state, twin.state)
     assert same(step(pruner), step(twin))
 
 
