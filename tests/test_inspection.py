@@ -187,6 +187,7 @@ def test_stats_ask_explain_about_the_call_that_was_made(
                 grad_density=density(dy),
                 backend="dense",
                 device="cpu",
+                architecture=None,
             ),
         )
     ]

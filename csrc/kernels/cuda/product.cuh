@@ -121,7 +121,11 @@ __device__ __forceinline__ void multiply(const Tile<C>& tile, C (&sum)[kGroup][k
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   unsigned mask = 0;  // of depth `lane`
 #pragma unroll
-  for (int i = 0; i < kGroup; ++i) mask |= (tile.sparse[warp][lane][i] != 0 ? 1u : 0u) << i;
+  for (int i = 0; i < kGroup; ++i) {
+    // In one expression, GCC 12's checks of bounds and shifts (UBSan) compute another mask.
+    const unsigned nonzero = tile.sparse[warp][lane][i] != 0;
+    mask |= nonzero << i;
+  }
   unsigned depths = __ballot_sync(0xffffffffu, mask != 0);
   while (depths != 0) {
     const int depth = __ffs(static_cast<int>(depths)) - 1;
