@@ -124,7 +124,7 @@ def tiles(grouped: Sequence[Point]) -> list[Tile]:
                 Tile(number(point.grad_density, digits=3), f"{point.label}: density of dy")
             )
             for gain, what in (
-                (point.speedup, "speedup here, wall clock"),
+                (point.cpu_speedup, "speedup here, processor time"),
                 (point.chip_speedup, "speed, chip over its twin"),
                 (point.energy_gains.get(PRICE_TABLE), "energy, chip over its twin"),
             ):
