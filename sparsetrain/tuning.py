@@ -77,9 +77,9 @@ SHAPES = (
 
 
 class Sample(NamedTuple):
-    """One timed call: the counts of its work and its nanoseconds."""
+    """One timed call: the counts of its work, here or on a GPU, and its nanoseconds."""
 
-    work: _C.Work
+    work: _C.Work | _C.CudaWork
     nanoseconds: float
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 
 from sparsetrain import _C
 from sparsetrain.costs import CostTable, costs
-from sparsetrain.tuning import DENSITIES, PASSES, Shape, calls, fit
+from sparsetrain.tuning import DENSITIES, PASSES, Sample, Shape, calls, fit
 
 PRECISIONS = {
     "float32": ("fp32", "tf32"),
@@ -51,13 +50,6 @@ SHAPES = (
     Shape(32, 80, 32, 80, 5, 1),
     Shape(4, 32, 24, 32, 3, 1),
 )
-
-
-class Sample(NamedTuple):
-    """One timed call: the counts of its work and its nanoseconds."""
-
-    work: _C.CudaWork
-    nanoseconds: float
 
 
 def tune(dtypes: Sequence[str], progress: Callable[[], object]) -> CostTable:
