@@ -20,13 +20,13 @@ from sparsetrain.costs import CostTable, costs
 
 PASSES = ("forward", "grad_input", "grad_weight")
 STORAGES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DENSE_UNITS = ("dense_mac_ns", "dense_element_ns", "dense_call_ns")
-SPARSE_UNITS = ("vector_ns", "visit_ns", "list_ns", "copy_ns")
 # What each unit is a cost of, as attributes of _C.Work.
-COUNTS = {
+DENSE_UNITS = {
     "dense_mac_ns": "dense_macs",
     "dense_element_ns": "dense_elements",
     "dense_call_ns": "dense_calls",
+}
+SPARSE_UNITS = {
     "vector_ns": "vectors",
     "visit_ns": "visits",
     "list_ns": "lists",
@@ -101,8 +101,8 @@ def tune(storages: tuple[str, ...], progress: Callable[[], object]) -> CostTable
                 progress()
             for name in PASSES:
                 table[storage][name] = {
-                    **_fit(DENSE_UNITS, dense[name], 0),
-                    **_fit(SPARSE_UNITS, sparse[name], CALL_NS),
+                    **fit(DENSE_UNITS, dense[name]),
+                    **fit(SPARSE_UNITS, sparse[name], CALL_NS),
                 }
     finally:
         torch.set_num_threads(threads)
@@ -127,22 +127,21 @@ def non_negative_least_squares(matrix: Tensor, wanted: Tensor) -> Tensor:
 
 
 def fit(
-    counts: Mapping[str, Sequence[float]], nanoseconds: Sequence[float], call_ns: float = 0
+    units: Mapping[str, str | None], samples: Sequence[Sample], call_ns: float = 0
 ) -> dict[str, float]:
     """Costs of units, in nanoseconds, that make up what calls took, by relative errors.
 
-    counts: by unit, how many of it each call has. call_ns: what each took besides.
+    units: the attribute of a sample's work that counts each; None for one a call. call_ns: what
+    each call took besides.
     """
-    took = torch.tensor(nanoseconds, dtype=torch.float64)
-    matrix = torch.tensor(list(counts.values()), dtype=torch.float64).T / took[:, None]
+    took = torch.tensor([s.nanoseconds for s in samples], dtype=torch.float64)
+    counts = [
+        [getattr(s.work, count) if count else 1.0 for s in samples] for count in units.values()
+    ]
+    matrix = torch.tensor(counts, dtype=torch.float64).T / took[:, None]
     scale = matrix.amax(0)
     solution = non_negative_least_squares(matrix / scale, 1 - call_ns / took) / scale
-    return {unit: float(f"{ns:.4g}") for unit, ns in zip(counts, solution.tolist(), strict=True)}
-
-
-def _fit(units: tuple[str, ...], samples: list[Sample], call_ns: float) -> dict[str, float]:
-    counts = {unit: [getattr(s.work, COUNTS[unit]) for s in samples] for unit in units}
-    return fit(counts, [s.nanoseconds for s in samples], call_ns)
+    return {unit: float(f"{ns:.4g}") for unit, ns in zip(units, solution.tolist(), strict=True)}
 
 
 def _sample(

@@ -89,15 +89,7 @@ def steps(dtypes: Sequence[str]) -> int:
 
 def fit_pass(dense: Sequence[Sample], sparse: Sequence[Sample]) -> dict[str, float]:
     """The costs of one pass, {unit: nanoseconds}."""
-
-    def part(units: dict[str, str | None], samples: Sequence[Sample]) -> dict[str, float]:
-        counts = {
-            unit: [getattr(s.work, count) if count else 1.0 for s in samples]
-            for unit, count in units.items()
-        }
-        return fit(counts, [s.nanoseconds for s in samples])
-
-    return {**part(DENSE_UNITS, dense), **part(SPARSE_UNITS, sparse)}
+    return {**fit(DENSE_UNITS, dense), **fit(SPARSE_UNITS, sparse)}
 
 
 def milliseconds(calls: Sequence[Callable[[], object]]) -> list[float]:

@@ -3,6 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+#include <tuple>
+
 #include "../kernels/choose.h"
 
 namespace sparsetrain {
@@ -42,5 +45,22 @@ inline ConvShape shape_of(const at::Tensor& x, const at::Tensor& w, at::IntArray
           .dilation_w = dilation[1],
           .groups = groups};
 }
+
+// The shape of a call of conv2d whose operands pass every check, batched.
+ConvShape accept_forward(const at::Tensor& input, const at::Tensor& weight,
+                         const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
+                         at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups);
+// The same of conv2d_backward.
+ConvShape accept_backward(const at::Tensor& grad_output, const at::Tensor& input,
+                          const at::Tensor& weight, at::IntArrayRef stride, at::IntArrayRef padding,
+                          at::IntArrayRef dilation, int64_t groups);
+
+// Results of batched operands as the caller gets them: of input's rank, in `format`, and empty
+// where undefined.
+at::Tensor as_called(const at::Tensor& result, const at::Tensor& input, at::MemoryFormat format);
+std::tuple<at::Tensor, at::Tensor, at::Tensor> as_called(const at::Tensor& dx, const at::Tensor& dw,
+                                                         const at::Tensor& db,
+                                                         const at::Tensor& input,
+                                                         at::MemoryFormat format);
 
 }  // namespace sparsetrain

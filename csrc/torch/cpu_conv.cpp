@@ -4,7 +4,6 @@
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/as_strided.h>
 #include <ATen/ops/convolution.h>
-#include <ATen/ops/empty.h>
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/library.h>
 
@@ -62,19 +61,6 @@ class Density {
   std::optional<double> known_;
 };
 
-// The shape of a forward call whose operands passed every check, batched.
-ConvShape accept(const at::Tensor& input, const at::Tensor& weight,
-                 const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
-                 at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
-  const auto sym_stride = c10::fromIntArrayRefSlow(stride);
-  const auto sym_padding = c10::fromIntArrayRefSlow(padding);
-  const auto sym_dilation = c10::fromIntArrayRefSlow(dilation);
-  check_conv2d("conv2d", input, weight, sym_stride, sym_padding, sym_dilation, groups);
-  if (bias) check_bias(*bias, input, weight);
-  output_size("conv2d", input, weight, sym_stride, sym_padding, sym_dilation);
-  return shape_of(batch(input), weight, stride, padding, dilation, groups);
-}
-
 // What to run. Operands are sampled only where their zeros could decide: not where a pass would be
 // dense without a single nonzero, nor where it is sparse with the zeros of one operand only.
 Choice decide(const ConvShape& shape, Pass pass, const at::Tensor& input, Backend wanted,
@@ -120,7 +106,7 @@ at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
   const Backend asked = parse_cpu_backend("conv2d", backend);
   check_density("conv2d", "input_density", input_density);
   check_density("conv2d", "grad_density", grad_density);
-  const ConvShape shape = accept(input, weight, bias, stride, padding, dilation, groups);
+  const ConvShape shape = accept_forward(input, weight, bias, stride, padding, dilation, groups);
   const Backend wanted = backend_for(asked, check_finite, {input, weight});
   const auto format = output_format(input, weight);
   const at::Tensor x = batch(input), w = weight;
@@ -132,7 +118,7 @@ at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
   } else {
     y = dense_forward(shape, x, w, bias, input.dim() == 3);
   }
-  return input.dim() == 3 ? y.squeeze(0).contiguous() : y.contiguous(format);
+  return as_called(y, input, format);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
@@ -142,17 +128,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
     const std::optional<at::Tensor>& grad_density) {
   check_density("conv2d_backward", "grad_density", grad_density);
   const Backend asked = parse_cpu_backend("conv2d_backward", backend);
-  const auto sym_stride = c10::fromIntArrayRefSlow(stride);
-  const auto sym_padding = c10::fromIntArrayRefSlow(padding);
-  const auto sym_dilation = c10::fromIntArrayRefSlow(dilation);
-  check_conv2d("conv2d_backward", input, weight, sym_stride, sym_padding, sym_dilation, groups);
-  check_grad_output(
-      grad_output, input,
-      output_size("conv2d_backward", input, weight, sym_stride, sym_padding, sym_dilation));
+  const ConvShape shape =
+      accept_backward(grad_output, input, weight, stride, padding, dilation, groups);
   const Backend wanted = backend_for(asked, check_finite, {grad_output, input, weight});
   const auto format = output_format(input, weight);
   const at::Tensor dy = batch(grad_output), x = batch(input), w = weight;
-  const ConvShape shape = shape_of(x, w, stride, padding, dilation, groups);
   Density x_density(x), dy_density(dy);
   const auto decided = [&](Pass pass) {
     return decide(shape, pass, x, wanted, x_density, dy_density);
@@ -181,10 +161,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
     if (dense_bias) db = dense_db;
   }
   if (output_mask[2] && !dense_bias) db = sparse_bias_grad(dy);
-  const auto none = [&] { return at::empty({0}, weight.options()); };
-  if (dx.defined()) dx = input.dim() == 3 ? dx.squeeze(0).contiguous() : dx.contiguous(format);
-  if (dw.defined()) dw = dw.contiguous(format);
-  return {dx.defined() ? dx : none(), dw.defined() ? dw : none(), db.defined() ? db : none()};
+  return as_called(dx, dw, db, input, format);
 }
 
 }  // namespace
@@ -206,7 +183,7 @@ std::optional<at::Tensor> torch_conv2d(const at::Tensor& input, const at::Tensor
   const auto reach = C10_AS_INTARRAYREF_SLOW(dilation);
   const int64_t g = groups.expect_int();
   const Backend wanted = parse_cpu_backend("conv2d", backend);
-  const ConvShape shape = accept(input, weight, bias, steps, sides, reach, g);
+  const ConvShape shape = accept_forward(input, weight, bias, steps, sides, reach, g);
   if (!right_as_it_is(shape, input, weight)) return std::nullopt;
   const auto dense = [&](Pass pass) {
     return wanted == Backend::kDense ||

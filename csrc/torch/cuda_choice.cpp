@@ -30,13 +30,10 @@ std::optional<at::Tensor> torch_conv2d_cuda(const at::Tensor& input, const at::T
     return std::nullopt;
   }
   const Backend wanted = parse_backend("conv2d", backend);
-  check_conv2d("conv2d", input, weight, stride, padding, dilation, groups);
-  if (bias) check_bias(*bias, input, weight);
-  output_size("conv2d", input, weight, stride, padding, dilation);
   const auto steps = C10_AS_INTARRAYREF_SLOW(stride), sides = C10_AS_INTARRAYREF_SLOW(padding);
   const auto reach = C10_AS_INTARRAYREF_SLOW(dilation);
   const int64_t g = groups.expect_int();
-  const ConvShape shape = shape_of(input, weight, steps, sides, reach, g);
+  const ConvShape shape = accept_forward(input, weight, bias, steps, sides, reach, g);
   const CudaSetting setting = cuda_setting(input);
   for (const Pass pass : {Pass::kForward, Pass::kGradInput, Pass::kGradWeight}) {
     const Call call{shape, pass, dtype_of(input), true, 1, 1};

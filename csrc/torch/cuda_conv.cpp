@@ -112,21 +112,15 @@ at::Tensor conv2d_cuda(const at::Tensor& input, const at::Tensor& weight,
   const Backend wanted = parse_backend("conv2d", backend);
   check_density("conv2d", "input_density", input_density);
   check_density("conv2d", "grad_density", grad_density);
-  const auto sym_stride = c10::fromIntArrayRefSlow(stride);
-  const auto sym_padding = c10::fromIntArrayRefSlow(padding);
-  const auto sym_dilation = c10::fromIntArrayRefSlow(dilation);
-  check_conv2d("conv2d", input, weight, sym_stride, sym_padding, sym_dilation, groups);
-  if (bias) check_bias(*bias, input, weight);
-  output_size("conv2d", input, weight, sym_stride, sym_padding, sym_dilation);
+  const ConvShape shape = accept_forward(input, weight, bias, stride, padding, dilation, groups);
   const c10::cuda::CUDAGuard guard(input.device());
   const auto format = output_format(input, weight);
   const at::Tensor x = batch(input);
-  const ConvShape shape = shape_of(x, weight, stride, padding, dilation, groups);
   const at::Tensor y =
       runs_sparse(shape, Pass::kForward, x, wanted, check_finite, input_density)
           ? gathered(shape, Pass::kForward, x, weight, bias)
           : at::convolution(x, weight, bias, stride, padding, dilation, false, {0, 0}, groups);
-  return input.dim() == 3 ? y.squeeze(0).contiguous() : y.contiguous(format);
+  return as_called(y, input, format);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cuda(
@@ -136,17 +130,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cuda(
     const std::optional<at::Tensor>& grad_density) {
   check_density("conv2d_backward", "grad_density", grad_density);
   const Backend wanted = parse_backend("conv2d_backward", backend);
-  const auto sym_stride = c10::fromIntArrayRefSlow(stride);
-  const auto sym_padding = c10::fromIntArrayRefSlow(padding);
-  const auto sym_dilation = c10::fromIntArrayRefSlow(dilation);
-  check_conv2d("conv2d_backward", input, weight, sym_stride, sym_padding, sym_dilation, groups);
-  check_grad_output(
-      grad_output, input,
-      output_size("conv2d_backward", input, weight, sym_stride, sym_padding, sym_dilation));
+  const ConvShape shape =
+      accept_backward(grad_output, input, weight, stride, padding, dilation, groups);
   const c10::cuda::CUDAGuard guard(input.device());
   const auto format = output_format(input, weight);
   const at::Tensor dy = batch(grad_output), x = batch(input);
-  const ConvShape shape = shape_of(x, weight, stride, padding, dilation, groups);
   const auto sparse = [&](Pass pass) {
     return runs_sparse(shape, pass, x, wanted, check_finite, grad_density);
   };
@@ -176,10 +164,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cuda(
     if (dense_bias) db = dense_db;
   }
   if (output_mask[2] && !dense_bias) db = at::sum(dy, {0, 2, 3});
-  const auto none = [&] { return at::empty({0}, weight.options()); };
-  if (dx.defined()) dx = input.dim() == 3 ? dx.squeeze(0).contiguous() : dx.contiguous(format);
-  if (dw.defined()) dw = dw.contiguous(format);
-  return {dx.defined() ? dx : none(), dw.defined() ? dw : none(), db.defined() ? db : none()};
+  return as_called(dx, dw, db, input, format);
 }
 
 }  // namespace
