@@ -136,17 +136,27 @@ def sampled(model: nn.Module, seed: int, variant: dict[str, Any]) -> None:
 @click.option("--model", type=click.Choice(["resnet8", "resnet14", "resnet20"]), default="resnet8")
 @click.option("--epochs", type=int, default=6)
 @click.option("--seeds", type=int, default=3)
-def main(data_dir: Path | None, images: int, model: str, epochs: int, seeds: int) -> None:
+@click.option(
+    "--variant",
+    "chosen",
+    type=click.Choice(list(VARIANTS)),
+    multiple=True,
+    help="Beside dense; may be repeated. [default: all]",
+)
+def main(
+    data_dir: Path | None, images: int, model: str, epochs: int, seeds: int, chosen: tuple[str, ...]
+) -> None:
     """Test accuracy after training with each variant, and its difference to dense, seed by seed."""
     torch.set_num_threads(1)
     data = datasets.load("fashion-mnist", data_dir)
     part = datasets.Split(data.train.images[:images], data.train.labels[:images])
     data = replace(data, train=part)
-    accuracy: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    variants = [name for name in VARIANTS if name == "dense" or name in chosen or not chosen]
+    accuracy: dict[str, list[float]] = {name: [] for name in variants}
     console = Console(highlight=False)
     with Progress(console=console) as bar:
-        task = bar.add_task("", total=len(VARIANTS) * seeds * epochs)
-        for seed, name in product(range(seeds), VARIANTS):
+        task = bar.add_task("", total=len(variants) * seeds * epochs)
+        for seed, name in product(range(seeds), variants):
             bar.update(task, description=f"{name}, seed {seed}")
             settings = Settings(
                 model=model, dense=True, epochs=epochs, batch_size=128, learning_rate=0.1, seed=seed
