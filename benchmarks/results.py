@@ -1,22 +1,20 @@
 """What README and docs show of the sweeps, made anew from their results.
 
-python benchmarks/results.py runs/resnet20 runs/plain --sampling sampling.log
+python benchmarks/results.py runs/resnet20 runs/plain --sampling sampling.jsonl
 
 Takes over the results of each FOLDER, and what sampling.py wrote, into benchmarks/results, then
 writes what is made of all that lies there: the tables between their marks in README.md and
 docs/method.md, and pictures of the report in docs. Without FOLDERs nothing is taken over.
 """
 
-import math
-import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
 
 import click
+import sampling
 from PIL import Image, ImageChops
 
 from sparsetrain import report
@@ -55,9 +53,9 @@ def tables() -> dict[str, dict[str, str]]:
         "README.md": {"sweeps": f"{report.table(results)}\n{finished()}"},
         "docs/method.md": {"differences": differences_table(results)},
     }
-    log = RESULTS / "sampling.txt"
+    log = RESULTS / "sampling.jsonl"
     if log.exists():
-        found["docs/method.md"]["sampling"] = sampling_table(log.read_text())
+        found["docs/method.md"]["sampling"] = sampling.table(sampling.read(log))
     return found
 
 
@@ -79,27 +77,6 @@ def differences_table(results: Sequence[Result]) -> str:
         return "No pair of runs is complete yet."
     lines = [figure.columns, ["---"] * len(figure.columns), *figure.rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def sampling_table(log: str) -> str:
-    """The lines of sampling.py's log, as a table: means and standard errors over seeds."""
-    accuracy: dict[str, dict[int, float]] = {}
-    for seed, name, value in re.findall(r"^seed (\d+), (.+): ([\d.]+)%$", log, re.MULTILINE):
-        accuracy.setdefault(name, {})[int(seed)] = float(value)
-    rows = ["| variant | seeds | test accuracy, % | less dense, points |", "|---|---|---|---|"]
-    for name, by_seed in accuracy.items():
-        less = [
-            by_seed[s] - accuracy["dense"][s] for s in by_seed.keys() & accuracy["dense"].keys()
-        ]
-        rows.append(f"| {name} | {len(by_seed)} | {_number(by_seed.values(), '')} "
-                    f"| {_number(less, '+') if name != 'dense' else '-'} |")  # fmt: skip
-    return "\n".join(rows)
-
-
-def _number(values: Iterable[float], sign: str) -> str:
-    values = list(values)
-    error = f" ± {stdev(values) / math.sqrt(len(values)):.2f}" if len(values) > 1 else ""
-    return f"{mean(values):{sign}.2f}{error}"
 
 
 def between_marks(text: str, mark: str, content: str) -> str:
@@ -139,13 +116,15 @@ def picture(page: Path, path: Path, width: int, dark: bool) -> None:
 
 @click.command(help=__doc__)
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--sampling", type=click.Path(path_type=Path, exists=True), help="sampling.py's log")
-def main(folders: tuple[Path, ...], sampling: Path | None) -> None:
+@click.option(
+    "--sampling", "sampled", type=click.Path(path_type=Path, exists=True), help="sampling.py's log"
+)
+def main(folders: tuple[Path, ...], sampled: Path | None) -> None:
     """See the module."""
     for folder in folders:
         take_over(folder)
-    if sampling is not None:
-        shutil.copyfile(sampling, RESULTS / "sampling.txt")
+    if sampled is not None:
+        shutil.copyfile(sampled, RESULTS / "sampling.jsonl")
     for name, parts in tables().items():
         text = (ROOT / name).read_text()
         for mark, content in parts.items():

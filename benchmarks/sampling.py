@@ -1,6 +1,8 @@
 """Does training bear sampled pixels? The accuracy of structured, unbiased gradient sampling.
 
-    python benchmarks/sampling.py [--data-dir DIR] [--epochs N] [--seeds N]
+    python benchmarks/sampling.py LOG [--data-dir DIR] [--epochs N] [--seeds N]
+
+Every run is a line of LOG; a run that is there already is not repeated.
 
 Tensor cores want dense tiles, so what they could skip is whole pixels of dy (a pixel's K channels),
 not elements. Each variant keeps exactly a share of the pixels, chosen by systematic sampling with
@@ -10,26 +12,30 @@ probabilities that follow norms, and scales them so that the gradient stays unbi
     weight s       sampled by |patch of x_i| |dy_i|; grad_weight alone sees it, grad_input is exact
     rate r         the project's rule for elements; with a sample behind it where both are named
 
-All 3 x 3 convolutions behind the first of a residual network with BN take part.
+All 3 x 3 convolutions behind the first of a residual network with BN take part. Before it trains,
+the noise that each variant adds to a layer's weight gradient is measured as variance.py does, in
+units of the noise of the choice of the batch.
 """
 
+import copy
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 import click
 import torch
+import variance
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsetrain import datasets
+from sparsetrain import datasets, revert
 from sparsetrain.pruning import PruneGrad
 from sparsetrain.training import Settings, Trainer
 
@@ -38,10 +44,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rate .9": {"rate": 0.9},
     "pixels .32": {"pixels": 0.32},
     "weight .32": {"weight": 0.32},
+    "weight .28": {"weight": 0.28},
     "weight .16": {"weight": 0.16},
     "weight .08": {"weight": 0.08},
     "rate .9, weight .16": {"rate": 0.9, "weight": 0.16},
 }
+MODEL = "resnet8"
+STEPS, DRAWS = 200, 16  # of `noise`
+FILLING = 4  # gradients that a pruner's history needs before it prunes
 
 
 def inclusion(norms: Tensor, kept: int) -> Tensor:
@@ -130,10 +140,83 @@ def sampled(model: nn.Module, seed: int, variant: dict[str, Any]) -> None:
             conv.register_forward_hook(lambda _, __, y, pruner=pruner: pruner(y))
 
 
+def noise(data: datasets.Dataset, names: list[str]) -> dict[str, list[float]]:
+    """By variant: variance added to each layer's weight gradient / variance between batches.
+
+    Of a network after STEPS steps at rate 0.9; DRAWS gradients each. Layers that no noise reaches
+    are left out.
+    """
+    job = variance.Job(MODEL, data)
+    for _ in job.train(STEPS):
+        pass
+    dense = revert(copy.deepcopy(job.model))
+    exact = variance.gradients(dense, *job.batch(0))
+    batches = [variance.gradients(dense, *job.batch(1000 + i)) for i in range(DRAWS)]
+    between = {
+        layer: torch.stack([one[layer] for one in batches]).var(0).sum().item() for layer in exact
+    }
+    found = {}
+    for name in names:
+        noisy = copy.deepcopy(dense)
+        sampled(noisy, 0, VARIANTS[name])
+        draws = [variance.gradients(noisy, *job.batch(0)) for _ in range(FILLING + DRAWS)][FILLING:]
+        added = {
+            layer: mean((one[layer] - exact[layer]).square().sum().item() for one in draws)
+            for layer in exact
+        }
+        found[name] = [
+            added[layer] / between[layer]
+            for layer, g in exact.items()
+            if added[layer] > variance.ROUNDING * g.square().sum().item()
+        ]
+    return found
+
+
+def read(log: Path) -> list[dict[str, Any]]:
+    """The lines of a log; none if there is no such file."""
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """A log as a table in Markdown: medians and maxima over layers, means and standard errors."""
+    noise_of = {line["variant"]: line["noise"] for line in lines if "noise" in line}
+    accuracy: dict[tuple[int, int], dict[str, dict[int, float]]] = {}
+    for line in lines:
+        if "accuracy" in line:
+            training = accuracy.setdefault((line["images"], line["epochs"]), {})
+            training.setdefault(line["variant"], {})[line["seed"]] = 100 * line["accuracy"]
+    rows = [
+        "| images x epochs | variant | noise added / noise of the batch: median, worst layer "
+        "| seeds | test accuracy, % | less dense, points |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (images, epochs), by_variant in sorted(accuracy.items(), reverse=True):
+        dense = by_variant["dense"]
+        for name in sorted(by_variant, key=list(VARIANTS).index):
+            runs = by_variant[name]
+            less = [runs[seed] - dense[seed] for seed in sorted(runs.keys() & dense.keys())]
+            ratios = noise_of.get(name)
+            cells = (
+                f"{images:,} x {epochs}",
+                name,
+                f"{median(ratios):.2f}, {max(ratios):.2f}" if ratios else "-",
+                str(len(runs)),
+                _number(list(runs.values()), ""),
+                _number(less, "+") if name != "dense" else "-",
+            )
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _number(values: list[float], sign: str) -> str:
+    error = f" ± {stdev(values) / math.sqrt(len(values)):.2f}" if len(values) > 1 else ""
+    return f"{mean(values):{sign}.2f}{error}"
+
+
 @click.command(context_settings={"show_default": True})
+@click.argument("log", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--data-dir", type=click.Path(path_type=Path), help="[default: the shipped subset]")
 @click.option("--images", type=int, default=10_000, help="Of the training set.")
-@click.option("--model", type=click.Choice(["resnet8", "resnet14", "resnet20"]), default="resnet8")
 @click.option("--epochs", type=int, default=6)
 @click.option("--seeds", type=int, default=3)
 @click.option(
@@ -144,40 +227,51 @@ def sampled(model: nn.Module, seed: int, variant: dict[str, Any]) -> None:
     help="Beside dense; may be repeated. [default: all]",
 )
 def main(
-    data_dir: Path | None, images: int, model: str, epochs: int, seeds: int, chosen: tuple[str, ...]
+    log: Path,
+    data_dir: Path | None,
+    images: int,
+    epochs: int,
+    seeds: int,
+    chosen: tuple[str, ...],
 ) -> None:
     """Test accuracy after training with each variant, and its difference to dense, seed by seed."""
     torch.set_num_threads(1)
     data = datasets.load("fashion-mnist", data_dir)
-    part = datasets.Split(data.train.images[:images], data.train.labels[:images])
-    data = replace(data, train=part)
     variants = [name for name in VARIANTS if name == "dense" or name in chosen or not chosen]
-    accuracy: dict[str, list[float]] = {name: [] for name in variants}
+    part = datasets.Split(data.train.images[:images], data.train.labels[:images])
+    small = replace(data, train=part)
+    lines = read(log)
+    missing = set(variants[1:]) - {line["variant"] for line in lines if "noise" in line}
+    runs = [
+        run
+        for seed, name in product(range(seeds), variants)
+        if (run := {"variant": name, "images": len(part), "epochs": epochs, "seed": seed})
+        not in [{key: line.get(key) for key in run} for line in lines]
+    ]
+
+    def write(line: dict[str, Any]) -> None:
+        lines.append(line)
+        with log.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
     console = Console(highlight=False)
     with Progress(console=console) as bar:
-        task = bar.add_task("", total=len(variants) * seeds * epochs)
-        for seed, name in product(range(seeds), variants):
-            bar.update(task, description=f"{name}, seed {seed}")
+        task = bar.add_task("noise", total=len(runs) * epochs)
+        for name, ratios in noise(data, sorted(missing)).items() if missing else ():
+            write({"variant": name, "noise": ratios})
+        for run in runs:
+            bar.update(task, description=f"{run['variant']}, seed {run['seed']}")
             settings = Settings(
-                model=model, dense=True, epochs=epochs, batch_size=128, learning_rate=0.1, seed=seed
-            )
-            trainer = Trainer(settings, data)
-            sampled(trainer.model, seed, VARIANTS[name])
+                model=MODEL, dense=True, epochs=epochs, batch_size=128, learning_rate=0.1,
+                seed=run["seed"],
+            )  # fmt: skip
+            trainer = Trainer(settings, small)
+            sampled(trainer.model, run["seed"], VARIANTS[run["variant"]])
             for event in trainer.run():
                 if event.record is not None:
                     bar.advance(task)
-            accuracy[name].append(trainer.records[-1].test_accuracy)
-            console.print(f"seed {seed}, {name}: {accuracy[name][-1]:.2%}")
-    table = Table("variant", "test accuracy, %", "less dense, points", title=None)
-    for name, values in accuracy.items():
-        less = [100 * (a - b) for a, b in zip(values, accuracy["dense"], strict=True)]
-        error = stdev(less) / math.sqrt(seeds) if seeds > 1 else math.nan
-        table.add_row(
-            name,
-            f"{100 * mean(values):.2f}  ({', '.join(f'{100 * v:.1f}' for v in values)})",
-            f"{mean(less):+.2f} +- {error:.2f}",
-        )
-    console.print(table)
+            write({**run, "accuracy": trainer.records[-1].test_accuracy})
+    console.print(table(lines), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ PAPER = "## Assumptions about the chip: `benchmarks/paper.py --json FILE`"
 ERROR = "## Error of the closed form: `benchmarks/model_error.py --json FILE`"
 METHOD = "## What pruning does to training: `benchmarks/variance.py --json FILE`"
 VARIANCE = ("noise", "thresholds", "forms")
+SAMPLING = "## Accuracy with sampled pixels: `benchmarks/sampling.py LOG`"
 MEMORY = "## Memory of a step: `benchmarks/memory.py --json FILE`"
 GAINS = "## Cost of a step: `python -m sparsetrain estimate MODEL --json FILE --csv FILE`"
 
@@ -98,6 +99,36 @@ def test_variance_is_as_documented(benchmark, monkeypatch, tmp_path):
         for row in content[part]:
             assert_documented(row, METHOD, f"### `{part}`")
     assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_sampling_is_as_documented_and_goes_on_where_it_stopped(benchmark, monkeypatch, tmp_path):
+    sampling, variance = benchmark("sampling"), benchmark("variance")
+    monkeypatch.setattr(sampling, "STEPS", 2)
+    monkeypatch.setattr(sampling, "DRAWS", 2)
+    monkeypatch.setattr(variance, "BATCH", 4)
+    log, data = tmp_path / "log.jsonl", small_data.write(tmp_path / "data", train=128)
+    options = [log, "--data-dir", data, "--images", 128, "--epochs", 1, "--variant", "weight .16"]
+
+    def lines(*more):
+        result = CliRunner().invoke(sampling.main, [*map(str, options), *map(str, more)])
+        assert result.exit_code == 0, result.output
+        return [json.loads(line) for line in log.read_text().splitlines()]
+
+    found = lines("--seeds", 1)
+    assert [line["variant"] for line in found] == ["weight .16", "dense", "weight .16"]
+    assert_documented(found[0], SAMPLING, "### noise")
+    assert all(ratio > 0 for ratio in found[0]["noise"])
+    for run in found[1:]:
+        assert_documented(run, SAMPLING, "### runs")
+    more = lines("--seeds", 2, "--variant", "rate .9")
+    assert more[:3] == found
+    assert [(line.get("seed"), line["variant"]) for line in more[3:]] == [
+        (None, "rate .9"),
+        (0, "rate .9"),
+        (1, "dense"),
+        (1, "rate .9"),
+        (1, "weight .16"),
+    ]
 
 
 def test_paper_is_as_documented(benchmark, monkeypatch, tmp_path):

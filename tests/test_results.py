@@ -50,16 +50,6 @@ def test_half_a_line_is_not_taken_over(results, tmp_path, monkeypatch):
     assert (tmp_path / "one.jsonl").read_text() == line
 
 
-def test_the_table_of_sampling(results):
-    """Dense 80 and 82, the other 79 and 83: means 81 +- 1 and 81 +- 2, differences -1 and 1."""
-    log = "seed 0, dense: 80.00%\nseed 0, pixels .32: 79.00%\n..  50%\nseed 1, dense: 82.00%\n"
-    table = results.sampling_table(log + "seed 1, pixels .32: 83.00%\nvariant test accuracy\n")
-    assert table.splitlines()[2:] == [
-        "| dense | 2 | 81.00 ± 1.00 | - |",
-        "| pixels .32 | 2 | 81.00 ± 2.00 | +0.00 ± 1.00 |",
-    ]
-
-
 def test_marks_are_kept_and_missed(results):
     text = "a\n<!-- x -->\nold\n<!-- end of x -->\nb\n"
     new = results.between_marks(text, "x", "new\nlines")
