@@ -63,7 +63,6 @@ def choose(
     shape: ConvShape,
     direction: Pass,
     dtype: DType,
-    channels_last: bool,
     input_density: float,
     grad_density: float,
     backend: Backend,

@@ -147,7 +147,6 @@ def _backends(
         conv.dilation,
         conv.groups,
         dtype=conv.seen.dtype,
-        memory_format=torch.channels_last if conv.seen.channels_last else torch.contiguous_format,
         input_density=1.0 if input_density is None else input_density,
         grad_density=1.0 if grad_density is None else grad_density,
         backend=conv.backend,

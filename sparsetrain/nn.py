@@ -19,7 +19,6 @@ class Seen(NamedTuple):
 
     shape: torch.Size
     dtype: torch.dtype  # that it computed in: autocast's under autocast
-    channels_last: bool  # not a torch.memory_format, which torch.save cannot write
     padding: str | tuple[int, ...]
 
 
@@ -172,11 +171,9 @@ class SparseConv2d(nn.Conv2d):
             grad_density=grad_density,
         )
         if self.training and not torch.compiler.is_compiling():
-            nhwc = not input.is_contiguous() and input.dim() == 4
-            nhwc = nhwc and input.is_contiguous(memory_format=torch.channels_last)
             # What stats() asks about. Not through nn.Module's setter, which looks for more than
             # it is told to set, at a tenth of a small layer's time.
-            self.__dict__["seen"] = Seen(input.shape, output.dtype, nhwc, padding)
+            self.__dict__["seen"] = Seen(input.shape, output.dtype, padding)
         return output
 
     def _lagged(self) -> tuple[Tensor | None, Tensor | None]:

@@ -306,7 +306,6 @@ def explain(
     groups: int = 1,
     *,
     dtype: torch.dtype = torch.float32,
-    memory_format: torch.memory_format = torch.contiguous_format,
     input_density: float = 1.0,
     grad_density: float = 1.0,
     backend: str = "auto",
@@ -320,7 +319,6 @@ def explain(
         weight_shape: [K, C/groups, R, S].
         stride, padding, dilation, groups, backend: as in `conv2d`.
         dtype: of the operands.
-        memory_format: of the input.
         input_density: nonzeros / elements of the input, which the forward skips by.
         grad_density: nonzeros / elements of the output's gradient, which grad_input skips by;
             grad_weight skips by whichever of both saves more.
@@ -361,7 +359,7 @@ def explain(
         getattr(_C.DType, str(dtype).removeprefix("torch.")),
         getattr(_C.Backend, backend),
     )
-    nhwc, densities = memory_format == torch.channels_last, (input_density, grad_density)
+    densities = (input_density, grad_density)
     gpu = _capability(architecture) if device == "cuda" else None
 
     def choice(name: str) -> PassChoice:
@@ -372,7 +370,7 @@ def explain(
                 geometry, direction, *densities, wanted, gpu, precision, fixed
             )
         else:
-            chosen = _C.choose(geometry, direction, kind, nhwc, *densities, wanted)
+            chosen = _C.choose(geometry, direction, kind, *densities, wanted)
         return PassChoice(chosen.backend.name, chosen.reason, chosen.dense_ms, chosen.sparse_ms)
 
     return Explanation(

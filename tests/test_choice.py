@@ -106,6 +106,16 @@ def test_predicted_times_are_counts_times_costs(own_costs):
         )
 
 
+def test_costs_in_force_know_the_vectors_of_a_lower_instruction_set(own_costs, monkeypatch):
+    """Eight channels fill a vector of AVX2, and none of AVX-512, whenever costs were set."""
+    sparsetrain.set_costs(sparsetrain.costs())
+    shapes = ((8, 8, 32, 32), (8, 8, 3, 3), 1, 1)
+    monkeypatch.setenv("SPARSETRAIN_ISA", "scalar")
+    told = sparsetrain.explain(*shapes, grad_density=0.05).grad_input
+    assert told.reason != sparsetrain.explain((8, 2, 32, 32), (2, 2, 3, 3), 1, 1).grad_input.reason
+    assert told.backend == "sparse"
+
+
 @pytest.mark.parametrize(
     ("batch", "kernel", "stride", "calls"),
     [(8, 3, 1, 1), (1, 3, 1, 0), (8, 1, 1, 0), (16, 1, 1, 1), (8, 1, 2, 1)],

@@ -241,7 +241,7 @@ def test_cusparse_gives_fake_cuda_tensors_their_shapes():
 
 def test_a_layer_for_cusparse_back_on_the_cpu_still_says_what_it_ran():
     layer = SparseConv2d(64, 64, 3, padding=1, backend="cusparse")
-    layer.seen = Seen(torch.Size((8, 64, 32, 32)), torch.float32, True, (1, 1))
+    layer.seen = Seen(torch.Size((8, 64, 32, 32)), torch.float32, (1, 1))
     measured = stats(nn.Sequential(layer))["0"]
     assert (measured.forward, measured.grad_input, measured.grad_weight) == (
         "dense",

@@ -121,37 +121,32 @@ def test_stats_are_none_where_nothing_was_measured():
 
 
 @pytest.mark.parametrize("backend", ["auto", "dense", "sparse"])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_stats_name_what_explain_chooses(backend, memory_format):
+def test_stats_name_what_explain_chooses(backend):
     conv = SparseConv2d(4, 4, 3, padding=1, backend=backend, measure_every=1, history=0)
-    conv(torch.randn(2, 4, 8, 8).to(memory_format=memory_format)).square().sum().backward()
+    conv(torch.randn(2, 4, 8, 8)).square().sum().backward()
     measured = stats(conv)[""]
     expected = sparsetrain.explain(
         (2, 4, 8, 8),
         (4, 4, 3, 3),
         padding=1,
-        memory_format=memory_format,
         input_density=measured.input_density,
         grad_density=measured.grad_density,
         backend=backend,
     )
-    assert conv.seen.channels_last == (memory_format is torch.channels_last)
     assert measured.forward == expected.forward.backend
     assert measured.grad_input == expected.grad_input.backend
     assert measured.grad_weight == expected.grad_weight.backend
 
 
 @pytest.mark.parametrize(
-    "padding_mode, shape, padding, memory_format",
+    "padding_mode, shape, padding",
     [
-        ("zeros", (2, 4, 6, 5), (1, 2), torch.channels_last),
+        ("zeros", (2, 4, 6, 5), (1, 2)),
         # Padded by the module: one row and two columns on each side.
-        ("circular", (2, 4, 8, 9), (0, 0), torch.contiguous_format),
+        ("circular", (2, 4, 8, 9), (0, 0)),
     ],
 )
-def test_stats_ask_explain_about_the_call_that_was_made(
-    monkeypatch, padding_mode, shape, padding, memory_format
-):
+def test_stats_ask_explain_about_the_call_that_was_made(monkeypatch, padding_mode, shape, padding):
     asked = []
 
     def explain(*args, **options):
@@ -172,7 +167,7 @@ def test_stats_ask_explain_about_the_call_that_was_made(
         measure_every=1,
         dtype=torch.float64,
     )
-    x = torch.randn(2, 4, 6, 5, dtype=torch.float64).relu().to(memory_format=memory_format)
+    x = torch.randn(2, 4, 6, 5, dtype=torch.float64).relu()
     y = conv(x)
     dy = torch.randn_like(y).relu()
     y.backward(dy)
@@ -182,7 +177,6 @@ def test_stats_ask_explain_about_the_call_that_was_made(
             (shape, (8, 2, 3, 2), (2, 1), padding, (1, 1), 2),
             dict(
                 dtype=torch.float64,
-                memory_format=memory_format,
                 input_density=density(x),
                 grad_density=density(dy),
                 backend="dense",

@@ -102,3 +102,11 @@ def test_the_profiler_shows_operators_by_name_with_shapes():
     assert [gradient, x, weight] in [each[:3] for each in backward]
     pruned = shapes["sparsetrain::prune_step"]
     assert [gradient, [pruning.HEADER]] in [each[:2] for each in pruned]
+
+
+def test_gradients_that_nobody_wanted_have_no_derivative():
+    dy = torch.randn(2, 4, 6, 6, requires_grad=True)
+    x, w = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
+    backward = torch.ops.sparsetrain.conv2d_backward
+    got = backward(dy, x, w, [1, 1], [0, 0], [1, 1], 1, [False, True, False], "sparse")
+    assert [one.requires_grad for one in got] == [False, True, False]

@@ -309,6 +309,11 @@ def test_resuming_a_state_that_never_ran_accepts_any_batch():
             r"sparsetrain::prune: expected threshold to be one number, got a tensor of size \[2\]",
         ),
         (
+            lambda: sparsetrain.prune(torch.ones(3), torch.ones((), device="meta"), seed=0),
+            ValueError,
+            r"prune: expected threshold to be on the CPU, or where grad is, on cpu, got meta",
+        ),
+        (
             lambda: sparsetrain.prune(torch.ones(3), 1.0, seed=-1),
             ValueError,
             r"sparsetrain.prune: expected seed to be an integer in \[0, 2\^63\), got -1",
@@ -363,3 +368,19 @@ def test_resuming_a_state_that_never_ran_accepts_any_batch():
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_masks_do_not_depend_on_whether_subnormals_are_flushed(monkeypatch):
+    """Of float16, in vectors and in the element that is left over, by a thread that flushes."""
+    g = torch.full((2049,), 2.0**-23, dtype=torch.float16)
+    torch.set_flush_denormal(True)
+    try:
+        pruned = []
+        for isa in ("avx512", "avx2", "scalar"):
+            monkeypatch.setenv("SPARSETRAIN_ISA", isa)
+            pruned.append(sparsetrain.prune(g, 2.0**-22, seed=1))
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.equal(pruned[0], pruned[1]) and torch.equal(pruned[0], pruned[2])
+    assert torch.equal(pruned[0], sparsetrain.prune(g, 2.0**-22, seed=1))
+    assert set(pruned[0].tolist()) == {0.0, 2.0**-22}

@@ -146,6 +146,23 @@ def test_torch_shows_the_fault(name):
         pytest.skip(f"torch {torch.__version__} does not show it on this machine")
 
 
+def test_the_derivative_of_a_gradient_is_right():
+    """Of dx in dy and w: torch's has the fault of the forward that it is made of."""
+    x, w, dy, arguments = operands(FAULTS["channels_last images of one channel"])
+
+    def derivatives(convolve, dtype, v):
+        leaves = [t.detach().to(dtype).requires_grad_() for t in (x, w, dy)]
+        dx, _ = torch.autograd.grad(
+            convolve(*leaves[:2], **arguments), leaves[:2], leaves[2], create_graph=True
+        )
+        return torch.autograd.grad(dx, leaves[1:], v.to(dtype))
+
+    ours = derivatives(sparse, torch.float32, x)
+    x, w = (t.clone(memory_format=torch.contiguous_format) for t in (x, w))
+    for a, b in zip(ours, derivatives(F.conv2d, torch.float64, x), strict=True):
+        assert torch.allclose(a.double(), b, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_images_without_channels_are_refused(device):
     """torch answers [N, 0, P, Q], as many output channels as input channels."""

@@ -17,7 +17,6 @@ struct Call {
   ConvShape shape;
   Pass pass;
   DType dtype;
-  bool channels_last;
   double input_density, grad_density;
 };
 
@@ -90,7 +89,7 @@ struct CudaSetting {
 };
 Precision precision_of(DType dtype, bool tf32);
 
-// unsuited() on CUDA, whose kernels take ungrouped shapes that 31 bits can count; cuSPARSE, which
+// unsuited() on CUDA, whose kernels take ungrouped shapes that 30 bits can count; cuSPARSE, which
 // only runs when asked for, and only gradients, takes fewer of them.
 const char* unsuited_on_cuda(const Call& call, const CudaSetting& setting);
 

@@ -2,6 +2,7 @@
 // sparsetrain tune` (one thread of a Zen 4 at 3.7 GHz, oneDNN held to the same instruction set) to
 // shapes that no benchmark contains. What decides is the ratio of sparse to dense costs; it travels
 // better than either. A dense call was fitted with AVX-512 only, less the 6 us of tune's own calls.
+#include <array>
 #include <atomic>
 
 #include "choose.h"
@@ -34,20 +35,29 @@ constexpr CostTable kTables[] = {{kScalar, kScalar, kScalar},
                                  {kAvx2, kAvx2, kAvx2},
                                  {kAvx512, kAvx512BFloat16, kAvx512BFloat16}};
 
-std::atomic<const CostTable*> in_force{nullptr};
+std::atomic<const std::array<CostTable, 3>*> in_force{nullptr};  // in the order of Isa
 
 }  // namespace
 
 const CostTable& default_costs(Isa isa) { return kTables[static_cast<int>(isa)]; }
 
 const CostTable& costs() {
-  const CostTable* table = in_force.load(std::memory_order_acquire);
-  return table ? *table : default_costs(current_isa(nullptr));
+  const Isa isa = current_isa(nullptr);
+  const auto* tables = in_force.load(std::memory_order_acquire);
+  return tables ? (*tables)[static_cast<int>(isa)] : default_costs(isa);
 }
 
-// The table before is kept: a call on another thread may be reading it.
+// One table for each instruction set, with its vectors. Those before are kept: a call on another
+// thread may be reading them.
 void set_costs(const CostTable& table) {
-  in_force.store(new CostTable(table), std::memory_order_release);
+  auto* tables = new std::array<CostTable, 3>;
+  for (int isa = 0; isa < 3; ++isa) {
+    (*tables)[isa] = table;
+    for (const auto storage : {&CostTable::float32, &CostTable::bfloat16, &CostTable::float16}) {
+      ((*tables)[isa].*storage).vector = (kTables[isa].*storage).vector;
+    }
+  }
+  in_force.store(tables, std::memory_order_release);
 }
 
 }  // namespace sparsetrain

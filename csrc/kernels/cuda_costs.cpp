@@ -4,12 +4,16 @@
 #include <atomic>
 #include <cmath>
 
+#include "cuda/tile.h"
+
 namespace sparsetrain {
 namespace {
 
-// As cuda/product.cuh cuts a product.
-constexpr double kGroup = 8, kTileRows = 64, kTileDepth = 32;
-double tile_columns(Precision precision) { return precision == Precision::kFloat64 ? 64 : 256; }
+using cuda::kGroup, cuda::kTileDepth, cuda::kTileRows;
+
+double tile_columns(Precision precision) {
+  return cuda::tile_columns(precision == Precision::kFloat64 ? 8 : 4);
+}
 
 double real(int64_t count) { return static_cast<double>(count); }
 double pieces(double extent, double size) { return std::ceil(extent / size); }

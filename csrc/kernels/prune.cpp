@@ -47,10 +47,9 @@ PruneStats prune_chunk(const T* grad, T* out, int64_t begin, int64_t end, T thre
   return stats;
 }
 
-// The vector versions of this CPU, or nullptr.
-const PruneTable* vector_versions() {
+// The vector versions of an instruction set, or nullptr.
+const PruneTable* vector_versions(Isa isa) {
 #if defined(__x86_64__)
-  const Isa isa = current_isa(nullptr);
   if (isa == Isa::kAvx512) return &kAvx512Prune;
   if (isa == Isa::kAvx2) return &kAvx2Prune;
 #endif
@@ -66,10 +65,11 @@ double finish_chunk(float (&lane)[kChunkLanes]) { return static_cast<double>(tre
 // Prunes the whole chunks of [first, last) that the vector version takes; returns where it stopped:
 // before the last, partial chunk.
 template <class T>
-int64_t prune_whole_chunks(const T* grad, T* out, int64_t elements, int64_t first, int64_t last,
-                           T threshold, uint64_t seed, uint64_t offset, PruneStats* stats) {
+int64_t prune_whole_chunks(Isa isa, const T* grad, T* out, int64_t elements, int64_t first,
+                           int64_t last, T threshold, uint64_t seed, uint64_t offset,
+                           PruneStats* stats) {
   if constexpr (!std::is_same_v<T, double>) {
-    const PruneTable* table = vector_versions();
+    const PruneTable* table = vector_versions(isa);
     const int64_t whole = std::min(last, elements / kChunk);
     if (table && first < whole) {
       version_of(*table, T{})(grad, out, first, whole, threshold, seed, offset, finish_chunk,
@@ -83,9 +83,9 @@ int64_t prune_whole_chunks(const T* grad, T* out, int64_t elements, int64_t firs
 }  // namespace
 
 template <class T>
-void prune(const T* grad, T* out, int64_t elements, int64_t first, int64_t last, T threshold,
-           uint64_t seed, uint64_t offset, PruneStats* stats) {
-  first = prune_whole_chunks(grad, out, elements, first, last, threshold, seed, offset, stats);
+void prune(Isa isa, const T* grad, T* out, int64_t elements, int64_t first, int64_t last,
+           T threshold, uint64_t seed, uint64_t offset, PruneStats* stats) {
+  first = prune_whole_chunks(isa, grad, out, elements, first, last, threshold, seed, offset, stats);
   for (int64_t chunk = first; chunk < last; ++chunk) {
     const int64_t begin = chunk * kChunk, end = std::min(begin + kChunk, elements);
     stats[chunk] = out ? prune_chunk<T, true>(grad, out, begin, end, threshold, seed, offset)
@@ -105,8 +105,8 @@ PruneStats reduce(const PruneStats* stats, int64_t chunks) {
   return total;
 }
 
-#define SPARSETRAIN_INSTANTIATE(T)                                                       \
-  template void prune<T>(const T*, T*, int64_t, int64_t, int64_t, T, uint64_t, uint64_t, \
+#define SPARSETRAIN_INSTANTIATE(T)                                                            \
+  template void prune<T>(Isa, const T*, T*, int64_t, int64_t, int64_t, T, uint64_t, uint64_t, \
                          PruneStats*);
 SPARSETRAIN_INSTANTIATE(float)
 SPARSETRAIN_INSTANTIATE(double)

@@ -7,6 +7,7 @@
 // kept as they are; threshold 0 is the identity (by value: -0 becomes +0).
 #pragma once
 
+#include "api.h"
 #include "rules.h"
 
 namespace sparsetrain {
@@ -14,8 +15,8 @@ namespace sparsetrain {
 // Prunes chunks [first, last) of grad[elements] into out[elements] (out may be grad) and fills
 // stats[first..last). With out == nullptr it only measures. threshold: finite and >= 0.
 template <class T>
-void prune(const T* grad, T* out, int64_t elements, int64_t first, int64_t last, T threshold,
-           uint64_t seed, uint64_t offset, PruneStats* stats);
+void prune(Isa isa, const T* grad, T* out, int64_t elements, int64_t first, int64_t last,
+           T threshold, uint64_t seed, uint64_t offset, PruneStats* stats);
 
 // Adds the statistics of all chunks in the contract's fixed order.
 PruneStats reduce(const PruneStats* stats, int64_t chunks);

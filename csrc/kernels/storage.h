@@ -16,7 +16,7 @@ struct Half {
 };
 
 template <class T>
-struct Storage;  // Compute: the type of comparisons and sums; magnitude: |value| as Compute
+struct Storage;  // Compute: the type of comparisons and sums
 
 template <>
 struct Storage<float> {
@@ -61,8 +61,8 @@ template <>
 struct Storage<Half> {
   using Compute = float;
   // Shift exponent and mantissa into float's places and rescale by 2^112, the difference of the two
-  // exponent biases; the multiplication also normalises subnormals. Inf and NaN get float's
-  // exponent.
+  // exponent biases. Subnormals are counted in their last place: shifted, they would be float's,
+  // which a processor may be told to take for 0. Inf and NaN get float's exponent.
   SPARSETRAIN_HOST_DEVICE static float load(Half v) {
 #ifdef __CUDA_ARCH__
     float loaded;  // one instruction; the same value
@@ -70,7 +70,9 @@ struct Storage<Half> {
     return loaded;
 #endif
     const uint32_t magnitude = uint32_t{v.bits & 0x7fffu} << 13;
-    float value = std::bit_cast<float>(magnitude) * 0x1p112f;
+    const bool subnormal = (v.bits & 0x7c00) == 0;
+    float value = subnormal ? static_cast<float>(v.bits & 0x3ff) * 0x1p-24f
+                            : std::bit_cast<float>(magnitude) * 0x1p112f;
     if ((v.bits & 0x7c00) == 0x7c00) value = std::bit_cast<float>(magnitude | 0x7f800000u);
     const uint32_t sign = uint32_t{v.bits & 0x8000u} << 16;
     return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);

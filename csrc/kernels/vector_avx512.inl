@@ -31,8 +31,8 @@ struct Vector {
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p));
   }
   static INLINE void store_first(BFloat16* p, Reg v, int n) {
-    // Round to nearest even: add half of the last kept bit, minus one when that bit is 0. NaN keeps
-    // its upper bits and the quiet bit, which the addition could otherwise carry into infinity.
+    // Round to nearest even: add half of the last kept bit, minus one when that bit is 0. NaN
+    // becomes the quiet one, as the addition could carry it into infinity.
     const __m512i bits = _mm512_castps_si512(v);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     const __m512i bias = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));

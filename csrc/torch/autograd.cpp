@@ -80,6 +80,13 @@ bool differentiable(const at::Tensor& t) {
 
 at::Tensor defined_or(const at::Tensor& t, bool wanted) { return wanted ? t : at::Tensor(); }
 
+// t for ATen's double backward, whose convolutions on the CPU are those of aten_conv.cpp without
+// its care: in one format, with that format's strides where a size of 1 lets them be anything.
+at::Tensor plain(const at::Tensor& t) {
+  const bool fine = !t.defined() || !t.is_cpu() || (t.is_contiguous() && t.sym_size(1) > 1);
+  return fine ? t : t.clone(at::MemoryFormat::Contiguous);
+}
+
 struct ConvBackward : Function<ConvBackward> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& grad_output,
                                const at::Tensor& input, const at::Tensor& weight,
@@ -91,10 +98,13 @@ struct ConvBackward : Function<ConvBackward> {
     ctx->save_for_backward({grad_output, input, weight});
     SavedArguments::save(ctx, a);
     ctx->saved_data["mask"] = std::vector<bool>(mask.begin(), mask.end());
-    for (int i = 0; i < 3; ++i) {
-      if (!mask[i]) ctx->mark_non_differentiable({i == 0 ? dx : i == 1 ? dw : db});
+    const variable_list results{dx, dw, db};
+    variable_list unwanted;  // of two calls only the second would count
+    for (size_t i = 0; i < 3; ++i) {
+      if (!mask[i]) unwanted.push_back(results[i]);
     }
-    return {dx, dw, db};
+    ctx->mark_non_differentiable(unwanted);
+    return results;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -103,12 +113,12 @@ struct ConvBackward : Function<ConvBackward> {
     const Arguments a = arguments.view();
     const bool batched = saved[1].dim() == 4;  // ATen's double backward takes batched operands only
     const auto batch = [&](const at::Tensor& t) {
-      return t.defined() && !batched ? t.unsqueeze(0) : t;
+      return t.defined() && !batched ? plain(t.unsqueeze(0)) : plain(t);
     };
     const auto mask = ctx->saved_data["mask"].toBoolList();
     auto [ddy, dx, dw] = at::_convolution_double_backward_symint(
-        batch(defined_or(grads[0], mask[0])), defined_or(grads[1], mask[1]),
-        defined_or(grads[2], mask[2]), batch(saved[0]), saved[2], batch(saved[1]), a.stride,
+        batch(defined_or(grads[0], mask[0])), plain(defined_or(grads[1], mask[1])),
+        defined_or(grads[2], mask[2]), batch(saved[0]), plain(saved[2]), batch(saved[1]), a.stride,
         a.padding, a.dilation, /*transposed=*/false, c10::SymIntArrayRef({0, 0}), a.groups,
         {ctx->needs_input_grad(0), ctx->needs_input_grad(1), ctx->needs_input_grad(2)});
     const auto unbatch = [&](const at::Tensor& t) {
@@ -152,8 +162,8 @@ at::Tensor differentiable_conv2d(const at::Tensor& input, const at::Tensor& weig
                                  c10::SymInt groups, std::string_view backend, bool check_finite,
                                  const std::optional<at::Tensor>& input_density,
                                  const std::optional<at::Tensor>& grad_density) {
-  check_density("conv2d", "input_density", input_density);
-  check_density("conv2d", "grad_density", grad_density);
+  check_density("conv2d", "input_density", input_density, input);
+  check_density("conv2d", "grad_density", grad_density, input);
   if (auto y = torch_conv2d(input, weight, bias, stride, padding, dilation, groups, backend)) {
     return *y;
   }

@@ -118,13 +118,11 @@ void bind_choose(py::module_& m) {
       .def_readonly("lists", &Work::lists)
       .def_readonly("copies", &Work::copies);
   m.def("work", [](const ConvShape& shape, Pass pass, double density) {
-    return work_of({shape, pass, DType::kFloat32, false, density, density}, costs().float32.vector,
-                   false);
+    return work_of({shape, pass, DType::kFloat32, density, density}, costs().float32.vector, false);
   });
-  m.def("choose", [](const ConvShape& shape, Pass pass, DType dtype, bool channels_last,
-                     double input_density, double grad_density, Backend backend) {
-    return choose({shape, pass, dtype, channels_last, input_density, grad_density}, backend,
-                  costs());
+  m.def("choose", [](const ConvShape& shape, Pass pass, DType dtype, double input_density,
+                     double grad_density, Backend backend) {
+    return choose({shape, pass, dtype, input_density, grad_density}, backend, costs());
   });
   m.def("costs", [] { return cost_dict(costs()); });
   m.def("shipped_costs", [] { return cost_dict(default_costs(current_isa(nullptr))); });

@@ -73,7 +73,7 @@ Choice choose_for(const ConvShape& shape, Pass pass, double input_density, doubl
                   Backend backend, std::optional<int> capability, Precision precision,
                   bool deterministic) {
   const CudaCosts* costs = capability ? cuda_costs_of(*capability, precision) : nullptr;
-  return choose_on_cuda({shape, pass, DType::kFloat32, true, input_density, grad_density}, backend,
+  return choose_on_cuda({shape, pass, DType::kFloat32, input_density, grad_density}, backend,
                         {costs, precision, deterministic});
 }
 

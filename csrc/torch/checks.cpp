@@ -1,9 +1,19 @@
 // The sentences of every refusal.
 #include "checks.h"
 
+#include <cstdlib>
+
 #include "../kernels/state.h"
 
 namespace sparsetrain {
+
+Isa isa_in_force(const char* op) {
+  bool unknown = false;
+  const Isa isa = current_isa(&unknown);
+  SPARSETRAIN_CHECK(!unknown, ValueError, op, "SPARSETRAIN_ISA", "scalar, avx2 or avx512",
+                    std::getenv("SPARSETRAIN_ISA"));
+  return isa;
+}
 
 Backend parse_backend(const char* op, std::string_view name) {
   if (name == "auto") return Backend::kAuto;
@@ -22,11 +32,14 @@ Backend parse_cpu_backend(const char* op, std::string_view name) {
   return backend;
 }
 
-void check_floating(const char* op, const char* what, const at::Tensor& t) {
+bool has_kernels(const at::Tensor& t) {
   const auto type = t.scalar_type();
-  SPARSETRAIN_CHECK(
-      type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf,
-      TypeError, op, what, "float32, float64, bfloat16 or float16", type);
+  return type == at::kFloat || type == at::kDouble || type == at::kBFloat16 || type == at::kHalf;
+}
+
+void check_floating(const char* op, const char* what, const at::Tensor& t) {
+  SPARSETRAIN_CHECK(has_kernels(t), TypeError, op, what, "float32, float64, bfloat16 or float16",
+                    t.scalar_type());
 }
 
 namespace {
@@ -110,11 +123,12 @@ void check_grad_output(const at::Tensor& grad_output, const at::Tensor& input,
                     grad_output.device());
 }
 
-void check_density(const char* op, const char* what, const std::optional<at::Tensor>& density) {
+void check_density(const char* op, const char* what, const std::optional<at::Tensor>& density,
+                   const at::Tensor& operand) {
   if (!density) return;
   SPARSETRAIN_CHECK(
       density->scalar_type() == at::kDouble && density->dim() == 0 &&
-          (density->is_cpu() || density->is_meta()),
+          (density->is_cpu() || (density->is_meta() && operand.is_meta())),
       ValueError, op, what, "one float64 number of no dimension on the CPU",
       c10::str(density->scalar_type(), " ", density->sym_sizes(), " on ", density->device()));
 }
@@ -127,11 +141,15 @@ void check_prune(const at::Tensor& grad, const at::Tensor& threshold, const at::
   SPARSETRAIN_CHECK(rng.scalar_type() == at::kLong && rng.dim() == 1 && rng.sym_size(0) == 2,
                     ValueError, "prune", "rng", "int64 [2] (seed, offset)",
                     c10::str(rng.scalar_type(), " ", rng.sym_sizes()));
+  for (const auto& [what, t] : {std::pair("threshold", &threshold), std::pair("rng", &rng)}) {
+    SPARSETRAIN_CHECK(t->is_cpu() || t->device() == grad.device(), ValueError, "prune", what,
+                      c10::str("on the CPU, or where grad is, on ", grad.device()), t->device());
+  }
 }
 
 void check_prune_step(const at::Tensor& grad, const at::Tensor& s,
                       const std::optional<at::Tensor>& density) {
-  check_density("prune_step", "density", density);
+  check_density("prune_step", "density", density, grad);
   check_floating("prune_step", "grad", grad);
   SPARSETRAIN_CHECK(s.scalar_type() == at::kDouble && s.dim() == 1 &&
                         s.sym_size(0) >= int64_t{state::kFifo} && s.is_contiguous(),
@@ -142,9 +160,10 @@ void check_prune_step(const at::Tensor& grad, const at::Tensor& s,
                     c10::str("on ", grad.device(), " like grad"), s.device());
 }
 
-void check_observe(const char* op, const at::Tensor& input, const at::Tensor& s, int64_t every,
+void check_observe(const at::Tensor& input, const at::Tensor& s, int64_t every,
                    const std::optional<at::Tensor>& density) {
-  check_density(op, "density", density);
+  const char* op = "observe";
+  check_density(op, "density", density, input);
   SPARSETRAIN_CHECK(s.scalar_type() == at::kDouble && s.dim() == 1 &&
                         s.sym_size(0) == int64_t{state::kObserverSlots} && s.is_contiguous(),
                     ValueError, op, "state",

@@ -6,28 +6,37 @@
 
 namespace sparsetrain {
 
+c10::SymDimVector check_forward(const at::Tensor& input, const at::Tensor& weight,
+                                const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
+                                c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+                                const c10::SymInt& groups) {
+  check_conv2d("conv2d", input, weight, stride, padding, dilation, groups);
+  if (bias) check_bias(*bias, input, weight);
+  return output_size("conv2d", input, weight, stride, padding, dilation);
+}
+
+void check_backward(const at::Tensor& grad_output, const at::Tensor& input,
+                    const at::Tensor& weight, c10::SymIntArrayRef stride,
+                    c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+                    const c10::SymInt& groups) {
+  check_conv2d("conv2d_backward", input, weight, stride, padding, dilation, groups);
+  check_grad_output(grad_output, input,
+                    output_size("conv2d_backward", input, weight, stride, padding, dilation));
+}
+
 ConvShape accept_forward(const at::Tensor& input, const at::Tensor& weight,
                          const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                          at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
-  const auto sym_stride = c10::fromIntArrayRefSlow(stride);
-  const auto sym_padding = c10::fromIntArrayRefSlow(padding);
-  const auto sym_dilation = c10::fromIntArrayRefSlow(dilation);
-  check_conv2d("conv2d", input, weight, sym_stride, sym_padding, sym_dilation, groups);
-  if (bias) check_bias(*bias, input, weight);
-  output_size("conv2d", input, weight, sym_stride, sym_padding, sym_dilation);
+  check_forward(input, weight, bias, c10::fromIntArrayRefSlow(stride),
+                c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(dilation), groups);
   return shape_of(batch(input), weight, stride, padding, dilation, groups);
 }
 
 ConvShape accept_backward(const at::Tensor& grad_output, const at::Tensor& input,
                           const at::Tensor& weight, at::IntArrayRef stride, at::IntArrayRef padding,
                           at::IntArrayRef dilation, int64_t groups) {
-  const auto sym_stride = c10::fromIntArrayRefSlow(stride);
-  const auto sym_padding = c10::fromIntArrayRefSlow(padding);
-  const auto sym_dilation = c10::fromIntArrayRefSlow(dilation);
-  check_conv2d("conv2d_backward", input, weight, sym_stride, sym_padding, sym_dilation, groups);
-  check_grad_output(
-      grad_output, input,
-      output_size("conv2d_backward", input, weight, sym_stride, sym_padding, sym_dilation));
+  check_backward(grad_output, input, weight, c10::fromIntArrayRefSlow(stride),
+                 c10::fromIntArrayRefSlow(padding), c10::fromIntArrayRefSlow(dilation), groups);
   return shape_of(batch(input), weight, stride, padding, dilation, groups);
 }
 

@@ -46,6 +46,16 @@ inline ConvShape shape_of(const at::Tensor& x, const at::Tensor& w, at::IntArray
           .groups = groups};
 }
 
+// The sizes of a call's result, of operands that pass every check.
+c10::SymDimVector check_forward(const at::Tensor& input, const at::Tensor& weight,
+                                const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
+                                c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+                                const c10::SymInt& groups);
+void check_backward(const at::Tensor& grad_output, const at::Tensor& input,
+                    const at::Tensor& weight, c10::SymIntArrayRef stride,
+                    c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+                    const c10::SymInt& groups);
+
 // The shape of a call of conv2d whose operands pass every check, batched.
 ConvShape accept_forward(const at::Tensor& input, const at::Tensor& weight,
                          const std::optional<at::Tensor>& bias, at::IntArrayRef stride,

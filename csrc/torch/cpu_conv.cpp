@@ -19,7 +19,7 @@
 namespace sparsetrain {
 namespace {
 
-// Share of nonzeros in up to 128 runs of 32 elements, evenly spread over the tensor's storage:
+// Share of nonzeros in about 128 runs of 32 elements, evenly spread over the tensor's storage:
 // cheap, and the same for the same tensor.
 template <class T>
 double sampled_density(const T* data, int64_t n) {
@@ -40,7 +40,7 @@ double sampled_density(const T* data, int64_t n) {
 double estimate_density(const at::Tensor& t) {
   const at::Tensor dense = dense_storage(t);
   double density = 0;
-  for_storage(dense, [&](auto storage, auto) {
+  for_storage(dense, [&](auto storage) {
     using T = decltype(storage);
     density = sampled_density(static_cast<const T*>(dense.const_data_ptr()), dense.numel());
   });
@@ -61,6 +61,11 @@ class Density {
   std::optional<double> known_;
 };
 
+// t in one piece of memory: each look at it and each pass would make a copy of its own.
+at::Tensor in_one_piece(const at::Tensor& t) {
+  return t.is_non_overlapping_and_dense() ? t : t.contiguous(t.suggest_memory_format());
+}
+
 // What to run. Operands are sampled only where their zeros could decide: not where a pass would be
 // dense without a single nonzero, nor where it is sparse with the zeros of one operand only.
 Choice decide(const ConvShape& shape, Pass pass, const at::Tensor& input, Backend wanted,
@@ -69,8 +74,7 @@ Choice decide(const ConvShape& shape, Pass pass, const at::Tensor& input, Backen
   if (wanted == Backend::kDense || (wanted == Backend::kSparse && !either)) {
     return {.backend = wanted};
   }
-  const bool channels_last = input.suggest_memory_format() == at::MemoryFormat::ChannelsLast;
-  Call call{shape, pass, dtype_of(input), channels_last, 0, 0};
+  Call call{shape, pass, dtype_of(input), 0, 0};
   if (wanted == Backend::kAuto && unsuited(call, costs())) return {.backend = Backend::kDense};
   const Choice best = choose(call, wanted, costs());
   if (best.backend == Backend::kDense) return best;
@@ -104,12 +108,13 @@ at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
                       const std::optional<at::Tensor>& input_density,
                       const std::optional<at::Tensor>& grad_density) {
   const Backend asked = parse_cpu_backend("conv2d", backend);
-  check_density("conv2d", "input_density", input_density);
-  check_density("conv2d", "grad_density", grad_density);
+  check_density("conv2d", "input_density", input_density, input);
+  check_density("conv2d", "grad_density", grad_density, input);
   const ConvShape shape = accept_forward(input, weight, bias, stride, padding, dilation, groups);
-  const Backend wanted = backend_for(asked, check_finite, {input, weight});
   const auto format = output_format(input, weight);
-  const at::Tensor x = batch(input), w = weight;
+  const bool looks = asked != Backend::kDense;
+  const at::Tensor x = looks ? in_one_piece(batch(input)) : batch(input), w = weight;
+  const Backend wanted = backend_for(asked, check_finite, {x, w});
   at::Tensor y;
   Density x_density(x);
   const Choice choice = decide(shape, Pass::kForward, x, wanted, x_density, x_density);
@@ -126,13 +131,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
     std::array<bool, 3> output_mask, std::string_view backend, bool check_finite,
     const std::optional<at::Tensor>& grad_density) {
-  check_density("conv2d_backward", "grad_density", grad_density);
+  check_density("conv2d_backward", "grad_density", grad_density, input);
   const Backend asked = parse_cpu_backend("conv2d_backward", backend);
   const ConvShape shape =
       accept_backward(grad_output, input, weight, stride, padding, dilation, groups);
-  const Backend wanted = backend_for(asked, check_finite, {grad_output, input, weight});
   const auto format = output_format(input, weight);
-  const at::Tensor dy = batch(grad_output), x = batch(input), w = weight;
+  const bool looks = asked != Backend::kDense;
+  const auto operand = [&](const at::Tensor& t) {
+    return looks ? in_one_piece(batch(t)) : batch(t);
+  };
+  const at::Tensor dy = operand(grad_output), x = operand(input), w = weight;
+  const Backend wanted = backend_for(asked, check_finite, {dy, x, w});
   Density x_density(x), dy_density(dy);
   const auto decided = [&](Pass pass) {
     return decide(shape, pass, x, wanted, x_density, dy_density);
@@ -187,7 +196,7 @@ std::optional<at::Tensor> torch_conv2d(const at::Tensor& input, const at::Tensor
   if (!right_as_it_is(shape, input, weight)) return std::nullopt;
   const auto dense = [&](Pass pass) {
     return wanted == Backend::kDense ||
-           unsuited({shape, pass, dtype_of(input), false, 0, 0}, costs()) != nullptr;
+           unsuited({shape, pass, dtype_of(input), 0, 0}, costs()) != nullptr;
   };
   if (!dense(Pass::kForward) || !dense(Pass::kGradInput) || !dense(Pass::kGradWeight)) {
     return std::nullopt;

@@ -9,8 +9,9 @@
 namespace sparsetrain {
 
 // Torch's own convolution, with torch's own derivative, for a call of conv2d whose passes all run
-// dense whatever the operands hold: depthwise, dilated and tiny layers pay nothing for asking. Null
-// for every other call, and where somebody watches: a dispatch mode sees sparsetrain's operators.
+// dense whatever the operands hold and which torch computes right as it is: depthwise, dilated and
+// tiny layers pay nothing for asking. Null for every other call, and where somebody watches: a
+// dispatch mode sees sparsetrain's operators.
 std::optional<at::Tensor> torch_conv2d(const at::Tensor& input, const at::Tensor& weight,
                                        const std::optional<at::Tensor>& bias,
                                        c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,

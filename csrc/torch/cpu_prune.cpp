@@ -20,14 +20,15 @@ constexpr int64_t kGrainChunks = 16;  // 32,768 elements: about 20 us of work a 
 PruneStats run(const at::Tensor& grad, const at::Tensor& out, double threshold, uint64_t seed,
                uint64_t offset) {
   const int64_t elements = grad.numel(), chunks = prune_chunks(elements);
+  const Isa isa = isa_in_force("prune");  // here, as the environment is not for other threads
   std::vector<PruneStats> stats(chunks);
-  for_storage(grad, [&](auto storage, auto) {
+  for_storage(grad, [&](auto storage) {
     using T = decltype(storage);
     const T t = rounded_threshold<T>(threshold);
     const auto* in = static_cast<const T*>(grad.const_data_ptr());
     auto* result = out.defined() ? static_cast<T*>(out.mutable_data_ptr()) : nullptr;
     at::parallel_for(0, chunks, kGrainChunks, [&](int64_t first, int64_t last) {
-      prune(in, result, elements, first, last, t, seed, offset, stats.data());
+      prune(isa, in, result, elements, first, last, t, seed, offset, stats.data());
     });
   });
   return reduce(stats.data(), chunks);
@@ -61,10 +62,17 @@ const char* name(state::Layout layout) {
   }
 }
 
+// Held by whoever reads or writes a state, which threads may share.
+std::mutex& state_mutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 // Raises what admit() refuses.
 void check_admitted(double* s, const PruneCall& call) {
   const auto saved = static_cast<state::Layout>(s[state::kLayout]);
-  const double factor = s[state::kFactor], largest = s[state::kLargest];
+  const double factor = s[state::kFactor];
+  const auto largest = static_cast<int64_t>(s[state::kLargest]);
   const Refusal refusal = admit(s, call);
   SPARSETRAIN_CHECK(refusal != Refusal::kFactor, ValueError, "prune_step", "the factor in state",
                     "finite and at least 0", factor);
@@ -88,8 +96,7 @@ at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor
 
   // Threads that run backward through one pruner at once each take a range of the counter of their
   // own.
-  static std::mutex mutex;
-  std::unique_lock lock(mutex);
+  std::unique_lock lock(state_mutex());
   check_admitted(s, call);
   const auto seed = static_cast<uint64_t>(s[state::kSeed]);
   const double factor = s[state::kFactor];
@@ -110,13 +117,17 @@ at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor
 
 void observe_cpu(const at::Tensor& input, const at::Tensor& state_tensor, int64_t every,
                  const std::optional<at::Tensor>& density) {
-  check_observe("observe", input, state_tensor, every, density);
+  check_observe(input, state_tensor, every, density);
   double* s = state_tensor.mutable_data_ptr<double>();
+  std::unique_lock lock(state_mutex());
   const bool due = static_cast<int64_t>(s[state::kCalls]) % every == 0;
   s[state::kCalls] += 1;
   if (!due) return;
+  lock.unlock();
+  const auto nonzeros = input.count_nonzero().item<int64_t>();
+  lock.lock();
   s[state::kObservedElements] = static_cast<double>(input.numel());
-  s[state::kObservedNonzeros] = static_cast<double>(input.count_nonzero().item<int64_t>());
+  s[state::kObservedNonzeros] = static_cast<double>(nonzeros);
 }
 
 }  // namespace

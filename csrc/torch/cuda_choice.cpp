@@ -36,7 +36,7 @@ std::optional<at::Tensor> torch_conv2d_cuda(const at::Tensor& input, const at::T
   const ConvShape shape = accept_forward(input, weight, bias, steps, sides, reach, g);
   const CudaSetting setting = cuda_setting(input);
   for (const Pass pass : {Pass::kForward, Pass::kGradInput, Pass::kGradWeight}) {
-    const Call call{shape, pass, dtype_of(input), true, 1, 1};
+    const Call call{shape, pass, dtype_of(input), 1, 1};
     if (wanted != Backend::kDense && !unsuited_on_cuda(call, setting)) return std::nullopt;
   }
   return at::convolution(input, weight, bias, steps, sides, reach, false, {0, 0}, g)
@@ -49,8 +49,8 @@ at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
                   std::string_view backend, bool check_finite,
                   const std::optional<at::Tensor>& input_density,
                   const std::optional<at::Tensor>& grad_density) {
-  check_density("conv2d", "input_density", input_density);
-  check_density("conv2d", "grad_density", grad_density);
+  check_density("conv2d", "input_density", input_density, input);
+  check_density("conv2d", "grad_density", grad_density, input);
   if (auto y = torch_conv2d_cuda(input, weight, bias, stride, padding, dilation, groups, backend)) {
     return *y;
   }

@@ -26,7 +26,7 @@ namespace {
 bool runs_sparse(const ConvShape& shape, Pass pass, const at::Tensor& x, Backend wanted,
                  bool check_finite, const std::optional<at::Tensor>& density) {
   const double known = density_in(density);
-  const Call call{shape, pass, dtype_of(x), true, known, known};
+  const Call call{shape, pass, dtype_of(x), known, known};
   return !check_finite && choose_on_cuda(call, wanted, cuda_setting(x)).backend == Backend::kSparse;
 }
 
@@ -34,7 +34,7 @@ bool runs_sparse(const ConvShape& shape, Pass pass, const at::Tensor& x, Backend
 bool runs_cusparse(const ConvShape& shape, Pass pass, const at::Tensor& x, Backend wanted,
                    bool check_finite) {
   if (wanted != Backend::kCusparse || check_finite) return false;
-  const Call call{shape, pass, DType::kFloat32, true, 1, 1};
+  const Call call{shape, pass, DType::kFloat32, 1, 1};
   return choose_on_cuda(call, wanted, cuda_setting(x)).backend == Backend::kCusparse &&
          c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None;
 }
@@ -54,10 +54,6 @@ at::Tensor padded_pixels_of(const at::Tensor& t) {
   return padded;
 }
 
-at::Tensor scratch_of(const at::Tensor& t, int64_t bytes) {
-  return at::empty({bytes}, t.options().dtype(at::kByte));
-}
-
 // [N,H,W,C] in one piece as [N,C,H,W].
 at::Tensor from_pixels(const at::Tensor& t) { return t.permute({0, 3, 1, 2}); }
 
@@ -74,9 +70,9 @@ at::Tensor gathered(const ConvShape& s, Pass pass, const at::Tensor& source, con
   const at::Tensor addend = bias ? bias->contiguous() : at::Tensor();
   const at::Tensor out =
       at::empty({s.N, forward ? s.P() : s.H, forward ? s.Q() : s.W, columns}, w.options());
-  for_storage(w, [&](auto storage, auto) {
+  for_storage(w, [&](auto storage) {
     using T = decltype(storage);
-    const at::Tensor scratch = scratch_of(w, cuda::gather_scratch_bytes<T>(s, pass));
+    const at::Tensor scratch = bytes_beside(w, cuda::gather_scratch_bytes<T>(s, pass));
     C10_CUDA_CHECK(
         cuda::gather(s, pass, static_cast<const T*>(pixels.const_data_ptr()),
                      static_cast<const T*>(matrix.const_data_ptr()),
@@ -92,9 +88,9 @@ at::Tensor correlated(ConvShape s, const at::Tensor& dy, const at::Tensor& x) {
   const at::Tensor gradient = pixels_of(dy), pixels = padded_pixels_of(x);
   s.C = pixels.size(3);
   const at::Tensor out = at::empty({s.K, s.R, s.S, s.C}, x.options());
-  for_storage(x, [&](auto storage, auto) {
+  for_storage(x, [&](auto storage) {
     using T = decltype(storage);
-    const at::Tensor scratch = scratch_of(x, cuda::grad_weight_scratch_bytes<T>(s));
+    const at::Tensor scratch = bytes_beside(x, cuda::grad_weight_scratch_bytes<T>(s));
     C10_CUDA_CHECK(cuda::grad_weight(
         s, static_cast<const T*>(gradient.const_data_ptr()),
         static_cast<const T*>(pixels.const_data_ptr()), static_cast<T*>(out.mutable_data_ptr()),
@@ -110,8 +106,8 @@ at::Tensor conv2d_cuda(const at::Tensor& input, const at::Tensor& weight,
                        const std::optional<at::Tensor>& input_density,
                        const std::optional<at::Tensor>& grad_density) {
   const Backend wanted = parse_backend("conv2d", backend);
-  check_density("conv2d", "input_density", input_density);
-  check_density("conv2d", "grad_density", grad_density);
+  check_density("conv2d", "input_density", input_density, input);
+  check_density("conv2d", "grad_density", grad_density, input);
   const ConvShape shape = accept_forward(input, weight, bias, stride, padding, dilation, groups);
   const c10::cuda::CUDAGuard guard(input.device());
   const auto format = output_format(input, weight);
@@ -128,7 +124,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cuda(
     at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
     std::array<bool, 3> output_mask, std::string_view backend, bool check_finite,
     const std::optional<at::Tensor>& grad_density) {
-  check_density("conv2d_backward", "grad_density", grad_density);
+  check_density("conv2d_backward", "grad_density", grad_density, input);
   const Backend wanted = parse_backend("conv2d_backward", backend);
   const ConvShape shape =
       accept_backward(grad_output, input, weight, stride, padding, dilation, groups);

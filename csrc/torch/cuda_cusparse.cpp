@@ -100,7 +100,7 @@ std::pair<at::Tensor, at::Tensor> cusparse_backward(const ConvShape& s, const at
                                                     const at::Tensor& x, const at::Tensor& w,
                                                     bool wants_input, bool wants_weight) {
   at::Tensor dx, dw;
-  for_storage(dy, [&](auto storage, auto) {
+  for_storage(dy, [&](auto storage) {
     using T = decltype(storage);
     Gradients<T> gradients(s, dy);
     if (wants_input) gradients.count(Pass::kGradInput);

@@ -4,7 +4,9 @@
 #include "cuda_density.h"
 
 #include <ATen/ops/from_blob.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -43,8 +45,16 @@ class Slots {
   }
 
  private:
+  // A device that has a context already: cudaHostAlloc would make one on the current device.
+  static std::optional<c10::Device> with_context() {
+    const auto index = c10::cuda::getDeviceIndexWithPrimaryContext();
+    if (!index) return std::nullopt;
+    return c10::Device(c10::DeviceType::CUDA, *index);
+  }
+
   // Under unified addressing, which 64 bits have, a device's address of it is the host's.
   void add_page() {
+    const c10::OptionalDeviceGuard guard(with_context());
     void* page = nullptr;
     C10_CUDA_CHECK(cudaHostAlloc(&page, kPageSlots * sizeof(double),
                                  cudaHostAllocPortable | cudaHostAllocMapped));

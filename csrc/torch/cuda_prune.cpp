@@ -14,22 +14,18 @@
 namespace sparsetrain {
 namespace {
 
-at::Tensor scratch_like(const at::Tensor& t, int64_t bytes) {
-  return at::empty({bytes}, t.options().dtype(at::kByte));
-}
-
 std::tuple<at::Tensor, at::Tensor> prune_cuda(const at::Tensor& grad, const at::Tensor& threshold,
                                               const at::Tensor& rng) {
   check_prune(grad, threshold, rng);
   const c10::cuda::CUDAGuard guard(grad.device());
   const at::Tensor dense = dense_storage(grad), out = empty_in_order_of(grad);
   const at::Tensor stats = at::empty({3}, grad.options().dtype(at::kDouble));
-  const at::Tensor scratch = scratch_like(grad, cuda::prune_scratch_bytes(dense.numel()));
+  const at::Tensor scratch = bytes_beside(grad, cuda::prune_scratch_bytes(dense.numel()));
   const auto here = [&](const at::Tensor& t, at::ScalarType type) {
     return t.to(grad.options().dtype(type), /*non_blocking=*/true).contiguous();
   };
   const at::Tensor bound = here(threshold, at::kDouble), key = here(rng, at::kLong);
-  for_storage(dense, [&](auto storage, auto) {
+  for_storage(dense, [&](auto storage) {
     using T = decltype(storage);
     C10_CUDA_CHECK(cuda::prune(static_cast<const T*>(dense.const_data_ptr()),
                                static_cast<T*>(out.mutable_data_ptr()), dense.numel(),
@@ -47,8 +43,8 @@ at::Tensor prune_step_cuda(const at::Tensor& grad, const at::Tensor& state_tenso
   const at::Tensor dense = dense_storage(grad), out = empty_in_order_of(grad);
   if (dense.numel() == 0) return out;
   const PruneCall call{dense.numel(), layout_of(dense), state_tensor.numel() - state::kFifo};
-  const at::Tensor scratch = scratch_like(grad, cuda::prune_scratch_bytes(call.elements));
-  for_storage(dense, [&](auto storage, auto) {
+  const at::Tensor scratch = bytes_beside(grad, cuda::prune_scratch_bytes(call.elements));
+  for_storage(dense, [&](auto storage) {
     using T = decltype(storage);
     C10_CUDA_CHECK(cuda::prune_step(static_cast<const T*>(dense.const_data_ptr()),
                                     static_cast<T*>(out.mutable_data_ptr()), call,
@@ -61,12 +57,12 @@ at::Tensor prune_step_cuda(const at::Tensor& grad, const at::Tensor& state_tenso
 // A type without kernels is counted as the halves 0 and 1.
 void observe_cuda(const at::Tensor& input, const at::Tensor& state_tensor, int64_t every,
                   const std::optional<at::Tensor>& density) {
-  check_observe("observe", input, state_tensor, every, density);
+  check_observe(input, state_tensor, every, density);
   const c10::cuda::CUDAGuard guard(input.device());
   const at::Tensor dense =
-      dense_storage(input.is_floating_point() ? input : at::ne(input, 0).to(at::kHalf));
-  const at::Tensor scratch = scratch_like(dense, cuda::observe_scratch_bytes(dense.numel()));
-  for_storage(dense, [&](auto storage, auto) {
+      dense_storage(has_kernels(input) ? input : at::ne(input, 0).to(at::kHalf));
+  const at::Tensor scratch = bytes_beside(dense, cuda::observe_scratch_bytes(dense.numel()));
+  for_storage(dense, [&](auto storage) {
     using T = decltype(storage);
     C10_CUDA_CHECK(cuda::observe(static_cast<const T*>(dense.const_data_ptr()), dense.numel(),
                                  every, state_tensor.mutable_data_ptr<double>(),

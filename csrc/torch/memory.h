@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
 #include "../kernels/state.h"
@@ -9,18 +10,19 @@
 
 namespace sparsetrain {
 
-// Calls f(T{}, C{}) with T the kernels' name for t's storage type, C that of c10.
+// Calls f(T{}) with T the kernels' name for t's storage type, one of the four that they have.
 template <class F>
 void for_storage(const at::Tensor& t, const F& f) {
   switch (t.scalar_type()) {
     case at::kDouble:
-      return f(double{}, double{});
+      return f(double{});
     case at::kBFloat16:
-      return f(BFloat16{}, c10::BFloat16{});
+      return f(BFloat16{});
     case at::kHalf:
-      return f(Half{}, c10::Half{});
+      return f(Half{});
     default:
-      return f(float{}, float{});
+      TORCH_INTERNAL_ASSERT(t.scalar_type() == at::kFloat);
+      return f(float{});
   }
 }
 
@@ -48,6 +50,11 @@ inline at::Tensor empty_in_order_of(const at::Tensor& t) {
   return at::empty_like(
       t, {},
       t.is_non_overlapping_and_dense() ? at::MemoryFormat::Preserve : at::MemoryFormat::Contiguous);
+}
+
+// Memory of so many bytes on t's device.
+inline at::Tensor bytes_beside(const at::Tensor& t, int64_t bytes) {
+  return at::empty({bytes}, t.options().dtype(at::kByte));
 }
 
 // The memory order of a tensor that dense_storage returned.

@@ -7,6 +7,7 @@
 #include <torch/library.h>
 
 #include "checks.h"
+#include "conv_call.h"
 #include "memory.h"
 
 TORCH_LIBRARY(sparsetrain, m) {
@@ -43,11 +44,9 @@ at::Tensor conv2d_meta(const at::Tensor& input, const at::Tensor& weight,
                        const std::optional<at::Tensor>& input_density,
                        const std::optional<at::Tensor>& grad_density) {
   parse_backend("conv2d", backend);
-  check_density("conv2d", "input_density", input_density);
-  check_density("conv2d", "grad_density", grad_density);
-  check_conv2d("conv2d", input, weight, stride, padding, dilation, groups);
-  if (bias) check_bias(*bias, input, weight);
-  const auto size = output_size("conv2d", input, weight, stride, padding, dilation);
+  check_density("conv2d", "input_density", input_density, input);
+  check_density("conv2d", "grad_density", grad_density, input);
+  const auto size = check_forward(input, weight, bias, stride, padding, dilation, groups);
   return at::empty_symint(size, input.options(), output_format(input, weight));
 }
 
@@ -57,10 +56,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_meta(
     c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend, bool,
     const std::optional<at::Tensor>& grad_density) {
   parse_backend("conv2d_backward", backend);
-  check_density("conv2d_backward", "grad_density", grad_density);
-  check_conv2d("conv2d_backward", input, weight, stride, padding, dilation, groups);
-  check_grad_output(grad_output, input,
-                    output_size("conv2d_backward", input, weight, stride, padding, dilation));
+  check_density("conv2d_backward", "grad_density", grad_density, input);
+  check_backward(grad_output, input, weight, stride, padding, dilation, groups);
   const auto format = output_format(input, weight);
   const auto like = [&](bool wanted, const at::Tensor& t) {
     return wanted ? at::empty_symint(t.sym_sizes(), t.options(), format_for(t, format))
@@ -85,7 +82,7 @@ at::Tensor prune_step_meta(const at::Tensor& grad, const at::Tensor& state,
 
 void observe_meta(const at::Tensor& input, const at::Tensor& state, int64_t every,
                   const std::optional<at::Tensor>& density) {
-  check_observe("observe", input, state, every, density);
+  check_observe(input, state, every, density);
 }
 
 }  // namespace

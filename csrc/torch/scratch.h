@@ -32,7 +32,6 @@ class Scratch {
   }
   // The calling thread's part of what add_per_thread returned.
   void* mine(int64_t begin) const;
-  int64_t bytes() const { return bytes_; }
 
  private:
   static constexpr int64_t kLine = 64;

@@ -50,11 +50,7 @@ void compress(int64_t tasks, const F& f) {
 
 template <class T>
 const Kernels<T>& current_kernels() {
-  bool unknown = false;
-  const Isa isa = current_isa(&unknown);
-  SPARSETRAIN_CHECK(!unknown, ValueError, "conv2d", "SPARSETRAIN_ISA", "scalar, avx2 or avx512",
-                    std::getenv("SPARSETRAIN_ISA"));
-  return kernels<T>(isa);
+  return kernels<T>(isa_in_force("conv2d"));
 }
 
 // auto has run such a call dense; only a forced "sparse" meets this.
@@ -204,7 +200,7 @@ at::Tensor sparse_forward(const ConvShape& s, const at::Tensor& x, const at::Ten
   const at::Tensor y = at::empty({s.N, s.K, s.P(), s.Q()}, x.options().memory_format(format));
   if (y.numel() == 0) return y;
   const at::Tensor b = bias ? bias->contiguous() : at::Tensor();
-  for_storage(source, [&](auto storage, auto) {
+  for_storage(source, [&](auto storage) {
     using T = decltype(storage);
     const T* data = b.defined() ? static_cast<const T*>(b.const_data_ptr()) : nullptr;
     const Spread<T> spread(s, Pass::kForward, source);
@@ -227,9 +223,8 @@ std::pair<at::Tensor, at::Tensor> sparse_backward(const ConvShape& s, const at::
     if (wanted.weight) dw.zero_();
     return {dx, dw};
   }
-  for_storage(dy, [&](auto storage, auto) {
-    backward<decltype(storage)>(s, dy, x, w, wanted.by_input, dx, dw);
-  });
+  for_storage(
+      dy, [&](auto storage) { backward<decltype(storage)>(s, dy, x, w, wanted.by_input, dx, dw); });
   return {dx, dw};
 }
 
@@ -237,7 +232,7 @@ at::Tensor sparse_bias_grad(const at::Tensor& grad_output) {
   const at::Tensor dy = readable(grad_output);
   const int64_t N = dy.size(0), K = dy.size(1), pixels = dy.size(2) * dy.size(3);
   const at::Tensor db = at::empty({K}, dy.options());
-  for_storage(dy, [&](auto storage, auto) {
+  for_storage(dy, [&](auto storage) {
     using T = decltype(storage);
     const Kernels<T>& kernels = current_kernels<T>();
     const auto from = input_view<T>(dy);

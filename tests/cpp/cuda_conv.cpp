@@ -12,7 +12,7 @@ namespace {
 using namespace sparsetrain;
 
 bool takes(const ConvShape& s) {
-  const Call call{s, Pass::kForward, DType::kFloat32, true, 1, 1};
+  const Call call{s, Pass::kForward, DType::kFloat32, 1, 1};
   return choose_on_cuda(call, Backend::kSparse, {}).backend == Backend::kSparse;
 }
 

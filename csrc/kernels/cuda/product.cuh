@@ -10,18 +10,19 @@
 #include "../storage.h"
 #include "launch.cuh"
 #include "packs.cuh"
+#include "tile.h"
 
 namespace sparsetrain::cuda {
 
-constexpr int kGroup = 8;  // rows of a warp
-constexpr int kProductWarps = 8, kProductThreads = kProductWarps * kWarp;
-constexpr int kTileRows = kProductWarps * kGroup, kTileDepth = kWarp;
+constexpr int kProductWarps = kTileRows / kGroup, kProductThreads = kProductWarps * kWarp;
+static_assert(kTileDepth == kWarp);
 
 // C: what sums are kept in. Lanes have kVector neighbouring columns (16 bytes), kVectors times.
 template <class C>
 struct Tile {
   static constexpr int kVector = 16 / sizeof(C), kVectors = sizeof(C) == 4 ? 2 : 1;
-  static constexpr int kColumns = kWarp * kVector * kVectors;
+  static constexpr int kColumns = tile_columns(sizeof(C));
+  static_assert(kColumns == kWarp * kVector * kVectors);
 
   C sparse[kProductWarps][kTileDepth][kGroup];
   C dense[kTileDepth][kColumns];
