@@ -87,7 +87,6 @@ class Case:
             one.padding,
             one.dilation,
             one.groups,
-            memory_format=self.format,
             input_density=self.density,
             grad_density=self.density,
         )

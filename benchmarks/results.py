@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ from sparsetrain.files import write_atomically
 from sparsetrain.report.figures import differences
 from sparsetrain.report.summary import Result, points
 from sparsetrain.sweep import plan, read_results, read_toml
+from sparsetrain.training import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -65,9 +67,14 @@ def finished() -> str:
     for name in SWEEPS:
         planned = plan(read_toml(ROOT / "benchmarks" / "sweeps" / f"{name}.toml")).runs
         path = RESULTS / f"{name}.jsonl"
-        ran = len(read_results(path)) if path.exists() else 0
-        counts.append(f"{name} {ran} of {len(planned)}")
+        ran = [settings_of(one) for one in read_results(path)] if path.exists() else []
+        counts.append(f"{name} {len(set(ran) & set(planned))} of {len(planned)}")
     return f"- runs that were reached, of those planned: {', '.join(counts)}"
+
+
+def settings_of(result: Result) -> Settings:
+    """What a run was asked for."""
+    return Settings(**{field.name: result["config"][field.name] for field in fields(Settings)})
 
 
 def differences_table(results: Sequence[Result]) -> str:
@@ -81,12 +88,12 @@ def differences_table(results: Sequence[Result]) -> str:
 
 def between_marks(text: str, mark: str, content: str) -> str:
     """`text` with `content` between its two comments of this name. ValueError if it has none."""
-    begin, end = f"<!-- {mark} -->\n", f"\n<!-- end of {mark} -->"
+    begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
     before, found, rest = text.partition(begin)
     _, also, after = rest.partition(end)
     if not found or not also:
         raise ValueError(f"expected the marks of {mark}, got none")
-    return before + begin + content + end + after
+    return before + begin + content + "\n" + end + after
 
 
 def picture(page: Path, path: Path, width: int, dark: bool) -> None:
@@ -125,10 +132,11 @@ def main(folders: tuple[Path, ...], sampled: Path | None) -> None:
         take_over(folder)
     if sampled is not None:
         shutil.copyfile(sampled, RESULTS / "sampling.jsonl")
+    texts = {name: (ROOT / name).read_text() for name in tables()}
     for name, parts in tables().items():
-        text = (ROOT / name).read_text()
         for mark, content in parts.items():
-            text = between_marks(text, mark, content)
+            texts[name] = between_marks(texts[name], mark, content)
+    for name, text in texts.items():
         (ROOT / name).write_text(text)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "report.html")

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 from typing import Any
 
 import click
@@ -37,6 +37,9 @@ from torch.nn import functional as F
 
 from sparsetrain import datasets, revert
 from sparsetrain.pruning import PruneGrad
+from sparsetrain.report import figures
+from sparsetrain.report.markdown import with_interval
+from sparsetrain.report.summary import CONFIDENCE, difference, estimate
 from sparsetrain.training import Settings, Trainer
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -45,6 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pixels .32": {"pixels": 0.32},
     "weight .32": {"weight": 0.32},
     "weight .28": {"weight": 0.28},
+    "weight .21": {"weight": 0.21},
     "weight .16": {"weight": 0.16},
     "weight .08": {"weight": 0.08},
     "rate .9, weight .16": {"rate": 0.9, "weight": 0.16},
@@ -146,6 +150,8 @@ def noise(data: datasets.Dataset, names: list[str]) -> dict[str, list[float]]:
     Of a network after STEPS steps at rate 0.9; DRAWS gradients each. Layers that no noise reaches
     are left out.
     """
+    if not names:
+        return {}
     job = variance.Job(MODEL, data)
     for _ in job.train(STEPS):
         pass
@@ -173,44 +179,38 @@ def noise(data: datasets.Dataset, names: list[str]) -> dict[str, list[float]]:
 
 
 def read(log: Path) -> list[dict[str, Any]]:
-    """The lines of a log; none if there is no such file."""
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    """The lines of a log, but for a last one without its end; none if there is no such file."""
+    return [json.loads(line) for line in log.read_text().split("\n")[:-1]] if log.exists() else []
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """A log as a table in Markdown: medians and maxima over layers, means and standard errors."""
-    noise_of = {line["variant"]: line["noise"] for line in lines if "noise" in line}
-    accuracy: dict[tuple[int, int], dict[str, dict[int, float]]] = {}
+    """A log as a table in Markdown: medians and maxima over layers, means and standard errors,
+    and Student's intervals of differences."""
+    noise_of = {(line["data"], line["variant"]): line["noise"] for line in lines if "noise" in line}
+    accuracy: dict[tuple[int, int, str], dict[str, dict[int, float]]] = {}
     for line in lines:
         if "accuracy" in line:
-            training = accuracy.setdefault((line["images"], line["epochs"]), {})
-            training.setdefault(line["variant"], {})[line["seed"]] = 100 * line["accuracy"]
+            training = accuracy.setdefault((line["images"], line["epochs"], line["data"]), {})
+            training.setdefault(line["variant"], {})[line["seed"]] = line["accuracy"]
     rows = [
         "| images x epochs | variant | noise added / noise of the batch: median, worst layer "
-        "| seeds | test accuracy, % | less dense, points |",
+        f"| seeds | test accuracy, % | less dense, points ({CONFIDENCE:.0%} interval) |",
         "|---|---|---|---|---|---|",
     ]
-    for (images, epochs), by_variant in sorted(accuracy.items(), reverse=True):
-        dense = by_variant["dense"]
+    for (images, epochs, data), by_variant in sorted(accuracy.items(), reverse=True):
         for name in sorted(by_variant, key=list(VARIANTS).index):
-            runs = by_variant[name]
-            less = [runs[seed] - dense[seed] for seed in sorted(runs.keys() & dense.keys())]
-            ratios = noise_of.get(name)
+            runs, ratios = by_variant[name], noise_of.get((data, name))
+            less = difference(runs, by_variant["dense"]) if name != "dense" else None
             cells = (
                 f"{images:,} x {epochs}",
                 name,
                 f"{median(ratios):.2f}, {max(ratios):.2f}" if ratios else "-",
                 str(len(runs)),
-                _number(list(runs.values()), ""),
-                _number(less, "+") if name != "dense" else "-",
+                figures.number(estimate(runs.values()), 100),
+                with_interval(less),
             )
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
-
-
-def _number(values: list[float], sign: str) -> str:
-    error = f" ± {stdev(values) / math.sqrt(len(values)):.2f}" if len(values) > 1 else ""
-    return f"{mean(values):{sign}.2f}{error}"
 
 
 @click.command(context_settings={"show_default": True})
@@ -240,12 +240,20 @@ def main(
     variants = [name for name in VARIANTS if name == "dense" or name in chosen or not chosen]
     part = datasets.Split(data.train.images[:images], data.train.labels[:images])
     small = replace(data, train=part)
-    lines = read(log)
-    missing = set(variants[1:]) - {line["variant"] for line in lines if "noise" in line}
+    lines, source = read(log), data.fingerprint
+    known = {line["variant"] for line in lines if "noise" in line and line["data"] == source}
     runs = [
         run
         for seed, name in product(range(seeds), variants)
-        if (run := {"variant": name, "images": len(part), "epochs": epochs, "seed": seed})
+        if (
+            run := {
+                "data": source,
+                "variant": name,
+                "images": len(part),
+                "epochs": epochs,
+                "seed": seed,
+            }
+        )
         not in [{key: line.get(key) for key in run} for line in lines]
     ]
 
@@ -257,8 +265,8 @@ def main(
     console = Console(highlight=False)
     with Progress(console=console) as bar:
         task = bar.add_task("noise", total=len(runs) * epochs)
-        for name, ratios in noise(data, sorted(missing)).items() if missing else ():
-            write({"variant": name, "noise": ratios})
+        for name, ratios in noise(data, [v for v in variants[1:] if v not in known]).items():
+            write({"data": source, "variant": name, "noise": ratios})
         for run in runs:
             bar.update(task, description=f"{run['variant']}, seed {run['seed']}")
             settings = Settings(

@@ -4,6 +4,7 @@ Ctrl-C stops after the step in progress and leaves a checkpoint; `--resume FILE`
 if nothing had happened. `torchrun --nproc-per-node 2 examples/train.py` trains on two processes.
 """
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -118,12 +119,19 @@ def train(
             f"{save_path} will be overwritten after the first epoch; --resume would go on from it",
             soft_wrap=True,
         )
-    code = follow(
-        trainer, console, save_path, partial(save, trainer, save_path, json_path, scalars)
-    )
-    if report_path and trainer.records and trainer.rank == 0:
+    outputs = {
+        "--resume": save_path,
+        "--data-dir": data_dir,
+        "--json": json_path,
+        "--report": report_path,
+        "--tensorboard": board_path,
+    }
+    write = partial(save, trainer, save_path, json_path, scalars)
+    code = follow(trainer, console, write, {name: path for name, path in outputs.items() if path})
+    if report_path and trainer.records:
         with refusals(OSError):
-            report.write([results(trainer)], report_path)
+            if trainer.rank == 0:
+                report.write([results(trainer)], report_path)
         console.print(f"Report: {report_path}", soft_wrap=True)
     return code
 
@@ -175,8 +183,13 @@ def save(
             scalars.write(trainer)
 
 
-def follow(trainer: Trainer, console: Console, save_path: Path, write: Callable[[], None]) -> int:
-    """Run `trainer` to its end or to an interrupt, showing and saving what it does; exit code."""
+def follow(
+    trainer: Trainer, console: Console, write: Callable[[], None], outputs: dict[str, Path]
+) -> int:
+    """Run `trainer` to its end or to an interrupt, showing and saving what it does; exit code.
+
+    outputs: by option, what a command that goes on must be told again.
+    """
     epochs, steps = trainer.settings.epochs, trainer.steps
     columns = (
         TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]} {task.fields[phase]:5}"),
@@ -208,10 +221,12 @@ def follow(trainer: Trainer, console: Console, save_path: Path, write: Callable[
     except FloatingPointError as error:  # of the mean loss, and so on every process
         raise click.ClickException(str(error)) from error
     if trainer.epoch < epochs:
-        start = f"torchrun --nproc-per-node {trainer.processes}"
+        alone = trainer.processes == 1
+        start = ["python"] if alone else ["torchrun", "--nproc-per-node", str(trainer.processes)]
+        again = [str(word) for option in outputs.items() for word in option]
         console.print(
             f"Stopped at epoch {trainer.epoch + 1}, step {trainer.step} of {steps}. To go on: "
-            f"{start if trainer.processes > 1 else 'python'} {sys.argv[0]} --resume {save_path}",
+            f"{shlex.join([*start, sys.argv[0], *again])}",
             soft_wrap=True,
         )
         return 128 + stopped
@@ -219,7 +234,7 @@ def follow(trainer: Trainer, console: Console, save_path: Path, write: Callable[
     console.print(LAYER_LEGEND, style="dim")
     console.print(place_table(trainer.records[-1], trainer.settings.threads))
     console.print(PLACE_LEGEND, style="dim")
-    console.print(f"Checkpoint: {save_path}", soft_wrap=True)
+    console.print(f"Checkpoint: {outputs['--resume']}", soft_wrap=True)
     return 0
 
 

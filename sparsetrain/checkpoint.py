@@ -118,7 +118,9 @@ def restore(path: Path, content: dict[str, Any], data: Dataset) -> Trainer:
         )
     try:
         trainer.load_state_dict(content)
-    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except ValueError as error:
+        raise ValueError(f"{where} this run, got one that is refused: {error}") from error
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         model = trainer.settings.model
         raise ValueError(f"{where} this version's {model}, got one of another network") from error
     epochs, lists = trainer.settings.epochs, (trainer.records, trainer.sparse_shares)

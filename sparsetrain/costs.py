@@ -50,6 +50,13 @@ def set_costs(table: Mapping[str, Any] | str | Path | None) -> None:
     _C.set_cuda_costs(cuda)
 
 
+def adopt_costs(table: Mapping[str, Any] | Path) -> None:
+    """set_costs, but of costs of another instruction set only those of GPUs are taken."""
+    table = _read(table) if isinstance(table, Path) else table
+    own = costs()
+    set_costs(table if table.get("isa") == own["isa"] else {**own, "cuda": table.get("cuda", {})})
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text())

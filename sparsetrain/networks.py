@@ -123,7 +123,14 @@ def build(name: str, *, channels: int, size: int, classes: int) -> nn.Module:
     return nn.Sequential(FitImages(_smallest_size(network, size)), network)
 
 
-def _torchvision_network(name: str, classes: int) -> nn.Module:
+def check(name: str) -> None:
+    """Raises what `build` raises for a name that it cannot build."""
+    if name not in NAMES:
+        _torchvision_with(name)
+
+
+def _torchvision_with(name: str) -> Any:
+    """torchvision.models, which has a network of this name."""
     try:
         import torchvision.models as zoo  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
@@ -137,6 +144,11 @@ def _torchvision_network(name: str, classes: int) -> nn.Module:
             "sparsetrain.networks.build: expected name to be one of "
             f"{', '.join([*NAMES, *known])}, got {name!r}"
         )
+    return zoo
+
+
+def _torchvision_network(name: str, classes: int) -> nn.Module:
+    zoo = _torchvision_with(name)
     extra: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):  # their auxiliary heads return tuples in training
         extra = {"aux_logits": False, "init_weights": True}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparsetrain.costs import costs, set_costs
+from sparsetrain.costs import adopt_costs, costs
 from sparsetrain.processes import rank_and_world
 from sparsetrain.pruning import (
     ABS_SUM,
@@ -62,10 +62,7 @@ def load_pruning_state(model: nn.Module, state: dict[str, Any], *, strict: bool 
     if strict:
         _expect_same("world size", world_size, state["world_size"])
         _expect_same("rank", rank, state["rank"])
-    own, theirs = costs(), state["costs"]
-    set_costs(
-        theirs if theirs.get("isa") == own["isa"] else {**own, "cuda": theirs.get("cuda", {})}
-    )
+    adopt_costs(state["costs"])
     for name, pruner in pruners.items():
         pruner.state.copy_(saved[name])
         # Makes the next prune_step compare its gradient with the saved sizes and layout.

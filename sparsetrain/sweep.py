@@ -21,9 +21,11 @@ from typing import Any, get_type_hints
 
 import torch
 
-from sparsetrain import checkpoint, machine
+from sparsetrain import checkpoint, machine, networks
 from sparsetrain.accel.chips import nearest
+from sparsetrain.costs import set_costs
 from sparsetrain.datasets import Dataset
+from sparsetrain.ops import CPU_BACKENDS, one_of
 from sparsetrain.pruning import target
 from sparsetrain.training import Event, Settings, Trainer
 
@@ -47,7 +49,8 @@ def plan(content: Mapping[str, Any]) -> Plan:
     `content` has lists `models` and `rules` (`dense`, `rate 0.9`, `density 0.1`), `seeds` (a list,
     or how many), and may have `data_dir` and fields of `Settings` that all runs share.
 
-    Raises ValueError for an unknown key, a value that cannot be, or nothing to run.
+    Raises ValueError for an unknown key, a value that cannot be, or nothing to run, and what
+    networks.check raises.
     """
     where = "sparsetrain.sweep.plan: expected"
     for key in content:
@@ -61,6 +64,9 @@ def plan(content: Mapping[str, Any]) -> Plan:
         "seeds": _list("seeds", seeds, int),
     }
     shared = {key: _typed(key, content[key]) for key in _SHARED if key in content}
+    one_of(shared.get("backend", "auto"), CPU_BACKENDS, "backend", "sweep.plan")
+    for model in lists["models"]:
+        networks.check(model)
     runs = [
         Settings(model=model, seed=seed, **_rule(rule), **shared)
         for seed, model, rule in itertools.product(seeds, lists["models"], lists["rules"])
@@ -162,6 +168,9 @@ class Folder:
             os.fsync(file.fileno())
 
 
+RESULT = {"config", "epochs", "layers", "passes", "history", "parts"}  # what each run shows
+
+
 def read_results(path: Path) -> list[dict[str, Any]]:
     """The objects of a results file; a last line without its end does not count.
 
@@ -176,7 +185,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise ValueError(f"{where} a line of JSON for each run, got: {error}") from error
     for number, result in enumerate(results, start=1):
-        if not isinstance(result, dict) or not {"run", "config", "epochs"} <= result.keys():
+        if not isinstance(result, dict) or not RESULT | {"run"} <= result.keys():
             raise ValueError(f"{where} the results of runs, got something else in line {number}")
     return results
 
@@ -200,6 +209,7 @@ def train(folder: Folder, settings: Settings, data: Dataset) -> Generator[Event,
     if path.exists():
         trainer = checkpoint.restore(path, checkpoint.load(path), data)
     else:
+        set_costs(None)  # a run before may have brought its own
         trainer = Trainer(settings, data)
     _log.info("%s: from epoch %d, step %d", run, trainer.epoch + 1, trainer.step)
     failure = None

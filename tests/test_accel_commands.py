@@ -10,6 +10,7 @@ from torch import nn
 
 from sparsetrain import accel
 from sparsetrain.__main__ import main
+from sparsetrain.accel import exploring
 
 
 def tiny():
@@ -124,6 +125,11 @@ def test_disasm_shows_three_levels():
     ops = run("disasm", *TINY, "--level", "op", "--most", "2").output
     assert "    pe 0  x[0,0,0,:] * w[0,0,1,:]" in ops
     assert "more row operations" in ops
+
+
+def test_equal_points_are_on_the_front_together():
+    """Of (cycles, energy): (1, 5), twice (2, 3), and (2, 4) and (3, 3), which (2, 3) dominates."""
+    assert exploring._front([(2, 3.0), (3, 3.0), (1, 5.0), (2, 3.0), (2, 4.0)]) == {0, 2, 3}
 
 
 def test_explore_finds_the_front(tmp_path):

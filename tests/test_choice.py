@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_formats import assert_documented
 
 import sparsetrain
-from sparsetrain import tuning
+from sparsetrain import _C, tuning
 from sparsetrain.__main__ import main
 
 COSTS = "## Costs of `auto`: `python -m sparsetrain tune FILE`"
@@ -207,6 +207,22 @@ def test_tune_writes_a_table_that_can_be_used(tmp_path, monkeypatch, own_costs):
     assert table["float32"] != sparsetrain.costs()["float32"]
     sparsetrain.set_costs(file)
     assert sparsetrain.costs() == table
+
+
+def test_tune_keeps_what_it_does_not_time(tmp_path, monkeypatch, own_costs):
+    """The costs of GPUs, of a file that another instruction set's were in; no file but its own."""
+    monkeypatch.setattr(tuning, "SHAPES", (tuning.Shape(2, 32, 8, 32, 3, 1),) * 3)
+    file = tmp_path / "costs.json"
+    units = dict.fromkeys(_C.CUDA_UNITS, 1.0)
+    gpu = {"9.0": {"bf16": dict.fromkeys(tuning.PASSES, units)}}
+    other = {**sparsetrain.costs(), "isa": "vax", "cuda": gpu}
+    file.write_text(json.dumps({"torch": "2.15", "costs": other}))
+    assert CliRunner().invoke(main, ["tune", str(file), "--dtype", "float32"]).exit_code == 0
+    table = json.loads(file.read_text())["costs"]
+    assert table["cuda"] == gpu and table["isa"] == sparsetrain.costs()["isa"]
+    file.write_text("[1, 2]")
+    refused = CliRunner().invoke(main, ["tune", str(file)])
+    assert refused.exit_code != 0 and file.read_text() == "[1, 2]"
 
 
 def test_a_pruning_state_brings_its_costs_along(own_costs):

@@ -1,6 +1,7 @@
 """The report: statistics by hand, the page in a real browser, and every refusal."""
 
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -85,7 +86,9 @@ def result(seed, accuracy, rate=None, **config):
     settings = dict(model="plain", dense=rate is None, rate=rate, density=None, seed=seed, epochs=1)
     settings |= dict(batch_size=8, learning_rate=0.1, dataset="d", backend="auto", threads=1)
     settings |= dict(steps_per_epoch=7)
-    return {"config": {**settings, "data": "0", **config}, "epochs": [epoch], "passes": []}
+    settings |= dict(processes=1, data="0")
+    rest = dict(layers=[], passes=[], history=[], parts={})
+    return {"config": {**settings, **config}, "epochs": [epoch], **rest}
 
 
 def test_points_pair_the_seeds_of_one_setting():
@@ -93,9 +96,9 @@ def test_points_pair_the_seeds_of_one_setting():
     dense, pruned = summary.points(results)
     assert (dense.rule, pruned.rule, dense.difference) == ("dense", "rate 0.9", None)
     assert pruned.difference.mean == pytest.approx(-0.05)
-    assert pruned.cpu_speedup.mean == pytest.approx((0.5 / 0.4 + 1) / 2)
+    assert pruned.cpu_speedup.mean == pytest.approx((0.5 / 0.4 * 1) ** 0.5)
     assert pruned.speedup.mean == pytest.approx(pruned.cpu_speedup.mean)
-    assert pruned.chip_speedup.mean == 3
+    assert pruned.chip_speedup.mean == pytest.approx(3)
     other = summary.points([*results, result(0, 0.9, 0.9, batch_size=16)])
     assert [p.model for p in other] == ["plain, batch size 8"] * 2 + ["plain, batch size 16"]
     assert other[2].difference is None
@@ -103,17 +106,67 @@ def test_points_pair_the_seeds_of_one_setting():
     assert [p.model for p in data][1:] == ["plain, dataset d", "plain, dataset e"]
 
 
-def test_a_run_that_failed_counts_but_has_no_accuracy():
-    failed = result(1, 0.0, 0.9, epochs=2)
-    (point,) = summary.points([result(0, 0.5, 0.9, epochs=1), {**failed, "config": {
-        **failed["config"], "epochs": 1}, "epochs": []}])  # fmt: skip
-    assert (point.failed, point.accuracy.count, point.accuracy.mean) == (1, 1, 0.5)
+def test_a_ratio_and_its_inverse_say_the_same():
+    """2 and 8: logarithms ln 2 and 3 ln 2, mean 4; their error is ln 2."""
+    found = summary.ratio([2, 8])
+    assert found.mean == pytest.approx(4) and found.error == pytest.approx(4 * math.log(2))
+    inverse = summary.ratio([0.5, 0.125])
+    assert inverse.mean == pytest.approx(0.25)
+    assert inverse.error / inverse.mean == pytest.approx(found.error / found.mean)
+    assert summary.ratio([]) is None and summary.ratio([3]).error is None
+
+
+def test_runs_that_failed_or_stopped_count_and_have_no_part_in_any_number():
+    whole = result(0, 0.5, 0.9)
+    failed = {**result(1, 0.1, 0.9), "epochs": [], "failure": "expected a finite loss, got nan"}
+    stopped = {**result(2, 0.1, 0.9), "epochs": []}
+    (point,) = summary.points([whole, failed, stopped])
+    assert (point.failed, point.unfinished) == (1, 1)
+    assert (point.accuracy.count, point.accuracy.mean) == (1, 0.5)
+    assert point.results == (whole,)
+    (point,) = summary.points([stopped])
+    assert (point.failed, point.unfinished, point.results) == (0, 1, (stopped,))
+
+
+def test_a_run_that_is_given_twice_counts_once():
+    results = [result(0, 0.5), result(1, 0.8)]
+    assert summary.points([*results, *results]) == summary.points(results)
+    with pytest.raises(ValueError, match="one run of plain, dense, seed 1, got two that differ"):
+        summary.points([*results, result(1, 0.7)])
+
+
+def test_times_are_compared_on_one_machine_alone():
+    """Seed 0's dense run was on another one, seed 1's ran in two processes: a run of its own."""
+    results = [result(0, 0.5) | {"machine": "a"}, result(0, 0.4, 0.9) | {"machine": "b"}]
+    _, pruned = summary.points(results)
+    assert pruned.speedup is None and pruned.difference.count == 1
+    results = [result(1, 0.5, processes=2), result(1, 0.4, 0.9)]
+    points = summary.points(results)
+    assert [p.model for p in points] == ["plain, processes 2", "plain, processes 1"]
+    assert points[1].difference is None
+    assert summary.setting(results[0]["config"]).endswith(", processes 2")
+    assert "processes" not in summary.setting(results[1]["config"])
+
+
+def test_a_stopped_run_beside_a_whole_one_has_a_page(page, tmp_path):
+    """The first stopped before its first layers were seen."""
+    lines = (page.parent / "results.jsonl").read_text().splitlines()
+    whole = next(one for one in map(json.loads, lines) if one["layers"])
+    stopped = {**whole, "epochs": [], "layers": [], "passes": [], "history": [], "parts": {}}
+    stopped["config"] = {**whole["config"], "seed": 77}
+    for name, one in (("a.json", stopped), ("b.json", whole)):
+        (tmp_path / name).write_text(json.dumps(one))
+    shown = run(tmp_path / "a.json", tmp_path / "b.json", "-o", tmp_path / "page.html")
+    assert shown.exit_code == 0, shown.output
+    (tmp_path / "a.json").write_text(json.dumps({"config": {}, "epochs": [], "passes": []}))
+    shown = run(tmp_path / "a.json")
+    assert shown.exit_code == 2 and "a.json to be the results of a run" in shown.output
 
 
 def test_a_run_that_was_stopped_has_a_page_without_accuracy():
     (point,) = summary.points([result(0, 0.5, epochs=2)])
     assert point.accuracy is None
-    assert figures.frontier([point]).rows[0][4] == "-"
+    assert figures.frontier([point]).rows[0][5] == "-"
 
 
 def test_times_are_means_over_epochs():

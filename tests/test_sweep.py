@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from small_data import without_times
 from test_formats import RUN, assert_documented
 
+import sparsetrain
 from sparsetrain import datasets, sweep
 from sparsetrain.__main__ import main
 from sparsetrain.files import write_json
@@ -133,7 +134,7 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path, images):
 
 def test_half_a_line_of_a_killed_process_is_replaced(tmp_path):
     folder = sweep.Folder(tmp_path)
-    whole = {"run": "a", "config": {}, "epochs": []}
+    whole = {"run": "a", **dict.fromkeys(sorted(sweep.RESULT))}
     folder.append(whole)
     with folder.results.open("ab") as file:
         file.write(b'{"run": "b", "conf')
@@ -219,6 +220,29 @@ def test_ranks_of_torchrun_share_a_folder(tmp_path, images):
     results = sweep.read_results(tmp_path / "results.jsonl")
     assert sorted(ran(tmp_path)) == sorted(FOUR)
     assert {result["config"]["processes"] for result in results} == {1}  # each run is one rank's
+    assert run(tmp_path / "alone", *OPTIONS, "--data-dir", images).exit_code == 0
+    by_name = [
+        {r["run"]: without_times({p: r[p] for p in ("epochs", "layers")}) for r in each}
+        for each in (results, sweep.read_results(tmp_path / "alone" / "results.jsonl"))
+    ]
+    assert by_name[0] == by_name[1]  # whichever rank it was
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("backend", "spares"), ("models", ["resnet8", "resnet9"])]
+)
+def test_what_a_later_run_would_refuse_is_refused_at_once(option, value):
+    content = {"models": ["resnet8"], "rules": ["dense"], option: value}
+    with pytest.raises(ValueError, match="to be one of .*(spares|resnet9)"):
+        sweep.plan(content)
+
+
+def test_costs_that_one_run_brought_are_not_the_next_ones(tmp_path, images):
+    table = sparsetrain.costs()
+    other = {**table, "float32": {**table["float32"], "forward": table["float32"]["grad_input"]}}
+    sparsetrain.set_costs(other)
+    assert run(tmp_path, "--epochs", 1, "--batch-size", 96, "--data-dir", images).exit_code == 0
+    assert sparsetrain.costs() == table
 
 
 def test_the_command_is_kept_as_a_shell_takes_it(tmp_path, images):

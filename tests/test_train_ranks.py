@@ -44,7 +44,8 @@ def test_interrupted_ranks_resume_bit_exactly(tmp_path, folder):
     assert laws.returncode == 0, errors
 
     saved, results = tmp_path / "example.pt", tmp_path / "example.json"
-    common = ["--data-dir", folder, "--json", results]
+    page = tmp_path / "page.html"
+    common = ["--data-dir", folder, "--json", results, "--report", page]
     process = torchrun(EXAMPLE, *OPTIONS, "--checkpoint", saved, *common)
     assert process.stdout is not None
     for line in process.stdout:
@@ -53,13 +54,16 @@ def test_interrupted_ranks_resume_bit_exactly(tmp_path, folder):
     process.send_signal(signal.SIGINT)  # torchrun hands it to its processes
     rest, errors = process.communicate(timeout=120)
     assert rest.count("Stopped at epoch 2") == 1, errors
-    assert f"torchrun --nproc-per-node 2 {EXAMPLE} --resume {saved}" in rest
+    again = f"--resume {saved} --data-dir {folder} --json {results} --report {page}"
+    assert f"torchrun --nproc-per-node 2 {EXAMPLE} {again}" in rest
+    assert rest.count(f"Report: {page}") == 1 and page.exists()
     assert "train.py: " not in errors
     assert len(json.loads(results.read_text())["epochs"]) == 1
 
     resumed = torchrun(EXAMPLE, "--resume", saved, *common)
     shown, errors = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, errors
+    assert shown.count("Report: ") == 1
     assert shown.count("epoch sparse") == 1 and "processes: 2" in shown  # one process speaks
     whole = tmp_path / "whole.json"
     one, other = (json.loads(path.read_text()) for path in (results, whole))

@@ -86,10 +86,11 @@ def explore(
 
 
 def _front(costs: list[tuple[int, float]]) -> set[int]:
-    """Indices that nothing dominates: walking up in cycles, each new least energy."""
-    front, least = set(), float("inf")
+    """Indices that nothing dominates: up in cycles, each new least energy and what equals it."""
+    front, least, last = set(), float("inf"), (0, 0.0)
     for index in sorted(range(len(costs)), key=lambda i: costs[i]):
         if costs[index][1] < least:
+            least, last = costs[index][1], costs[index]
+        if costs[index] == last:
             front.add(index)
-            least = costs[index][1]
     return front

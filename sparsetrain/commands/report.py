@@ -8,7 +8,7 @@ import click
 
 from sparsetrain import report as pages
 from sparsetrain.files import check_writable
-from sparsetrain.sweep import read_results
+from sparsetrain.sweep import RESULT, read_results
 
 
 @click.command()
@@ -42,6 +42,6 @@ def _read(path: Path) -> list[dict[str, Any]]:
         result = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{where} JSON, got: {error}") from error
-    if not isinstance(result, dict) or not {"config", "epochs", "passes"} <= result.keys():
+    if not isinstance(result, dict) or not result.keys() >= RESULT:
         raise ValueError(f"{where} the results of a run, got something else")
     return [result]

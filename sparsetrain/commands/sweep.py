@@ -40,6 +40,8 @@ def sweep(folder: Path, toml_file: Path | None, **options: Any) -> None:
 
     Example: sparsetrain sweep runs/one --model resnet8 --rule dense --rule 'rate 0.9' --seeds 3
     """
+    for variable in ("RANK", "WORLD_SIZE"):
+        os.environ.pop(variable, None)  # a run is one process's: whose, its masks are not to show
     content: dict[str, Any] = {"models": ["resnet8"], "rules": ["dense", "rate 0.9"]}
     if toml_file is not None:
         content |= read_toml(toml_file)

@@ -1,7 +1,6 @@
 """`python -m sparsetrain tune FILE`: fit the cost table of `auto` to this machine."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -12,7 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sparsetrain import tuning, tuning_cuda
-from sparsetrain.costs import CostTable, set_costs
+from sparsetrain.costs import CostTable, adopt_costs
 from sparsetrain.files import check_writable, write_json
 
 
@@ -31,7 +30,7 @@ def tune(file: Path, device: str, dtypes: tuple[str, ...]) -> None:
 
     A training run uses them after sparsetrain.set_costs("FILE"). Takes some twenty
     seconds on one thread. What a FILE that is there already holds for other devices and
-    dtypes stays; float32 on a GPU is timed with TF32 off and on.
+    dtypes stays, but for other instruction sets; float32 on a GPU is timed with TF32 off and on.
 
     Example: sparsetrain tune costs.json --dtype float32
     """
@@ -43,8 +42,7 @@ def tune(file: Path, device: str, dtypes: tuple[str, ...]) -> None:
         )
     gpu = tuning_cuda.architecture() if device == "cuda" else None
     if file.is_file():
-        with suppress(ValueError):  # of another processor: made anew
-            set_costs(file)
+        adopt_costs(file)
     count = len(dtypes) * len(tuning.SHAPES) if device == "cpu" else tuning_cuda.steps(dtypes)
     table = _with_progress(tuning.tune if device == "cpu" else tuning_cuda.tune, dtypes, count)
     write_json(file, {"torch": torch.__version__, "costs": table})

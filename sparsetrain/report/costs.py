@@ -176,7 +176,7 @@ def roofline(points: Sequence[Point]) -> Figure | None:
     groups: list[str | None] = []
     row_groups: list[str | None] = []
     for point in points:
-        shapes = {layer["name"]: layer for layer in point.results[0]["layers"]}
+        shapes = {layer["name"]: layer for r in point.results for layer in r["layers"]}
         by_backend: dict[str, list[tuple[str, float, float]]] = {}
         for (layer, name), found in _passes(point).items():
             x, y = (prod(shapes[layer][f"{end}_shape"]) for end in ("input", "output"))

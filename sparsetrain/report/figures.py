@@ -106,6 +106,7 @@ def frontier(points: Sequence[Point]) -> Figure:
             p.rule,
             p.accuracy.count if p.accuracy else 0,
             p.failed,
+            p.unfinished,
             number(p.accuracy, 100),
             number(p.input_density, digits=3),
             number(p.grad_density_before, digits=3),
@@ -121,15 +122,15 @@ def frontier(points: Sequence[Point]) -> Figure:
         "Accuracy against density",
         "Test accuracy after the last epoch, mean over seeds with its standard error, against the "
         "density of dy after pruning (all convolutions together, last training step); r is a rate, "
-        "d a density. Runs whose loss stopped being finite are counted in the table and have no "
-        "accuracy." + left_out,
+        "d a density. Runs that failed, as their loss stopped being finite, or did not finish "
+        "are counted in the table and have no accuracy." + left_out,
         traces,
         {
             "xaxis": {"title": {"text": "density of dy"}, "type": "log", "tickvals": TICKS},
             "yaxis": {"title": {"text": "test accuracy, %"}, "range": frame},
         },
-        ("model", "rule", "seeds", "failed", "accuracy, %", "density of x", "of dy unpruned",
-         "of dy", "wall clock speedup", "chip speedup", "chip energy gain"),
+        ("model", "rule", "seeds", "failed", "unfinished", "accuracy, %", "density of x",
+         "of dy unpruned", "of dy", "wall clock speedup", "chip speedup", "chip energy gain"),
         rows,
     )  # fmt: skip
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparsetrain.report.figures import number
-from sparsetrain.report.summary import CONFIDENCE, Estimate, Point, Result, points, setting
+from sparsetrain.report.summary import (
+    CONFIDENCE,
+    Difference,
+    Estimate,
+    Point,
+    Result,
+    points,
+    setting,
+)
 from sparsetrain.telemetry import PRICE_TABLE
 
 _COLUMNS = (
@@ -23,8 +31,8 @@ _COLUMNS = (
 def table(results: Sequence[Result]) -> str:
     """A row for each network and rule, and how each network was trained.
 
-    All numbers are means over seeds; accuracies and times have their standard errors, where there
-    are several seeds.
+    All numbers are means over seeds, of ratios geometric ones; accuracies and times have their
+    standard errors, where there are several seeds.
     """
     lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
     lines += [_line(_row(point)) for point in points(results)]
@@ -43,9 +51,10 @@ def _row(point: Point) -> tuple[str, ...]:
     return (
         point.label,
         str(point.accuracy.count if point.accuracy else 0)
-        + (f", {point.failed} failed" if point.failed else ""),
+        + (f", {point.failed} failed" if point.failed else "")
+        + (f", {point.unfinished} unfinished" if point.unfinished else ""),
         number(point.accuracy, 100),
-        _difference(point),
+        with_interval(point.difference),
         _mean(point.input_density, 3),
         f"{_mean(point.grad_density_before, 3)}, {_mean(point.grad_density, 3)}",
         here if point.speedup else "-",
@@ -62,8 +71,8 @@ def _times(estimate: Estimate | None) -> str:
     return "-" if estimate is None else f"{number(estimate)}x"
 
 
-def _difference(point: Point) -> str:
-    found = point.difference
+def with_interval(found: Difference | None) -> str:
+    """A difference in points, with its interval where it has one."""
     if found is None:
         return "-"
     mean = f"{found.mean * 100:+.2f}"

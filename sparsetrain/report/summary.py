@@ -8,7 +8,9 @@ from typing import Any
 
 Result = Mapping[str, Any]
 CONFIDENCE = 0.95
-_SETUP = ("epochs", "batch_size", "learning_rate", "dataset", "backend", "threads", "data")
+_SETUP = (
+    "epochs", "batch_size", "learning_rate", "dataset", "backend", "threads", "processes", "data",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,18 @@ class Difference:
 class Point:
     """All seeds of one model under one rule.
 
-    Accuracies are those of the last epoch, and of the runs that reached it; `failed` counts the
-    others. `difference` is to the dense runs of the same seeds, as are speedups: a dense step's
-    time, mean over all epochs, over a pruned one's, `speedup` by the wall clock, `cpu_speedup` of
-    the processor. Gains are over the dense twin of the chip, by price table.
+    All numbers are of the last epoch of the runs that reached it, `results`, or of all where none
+    did; `failed` counts those whose loss stopped being finite, `unfinished` the others.
+    `difference` is to the dense runs of the same seeds, as are speedups: a dense step's time, mean
+    over all epochs, over a pruned one's on an equal machine, `speedup` by the wall clock,
+    `cpu_speedup` of the processor. Gains are over the dense twin of the chip, by price table.
+    Ratios have geometric means.
     """
 
     model: str
     rule: str
     failed: int
+    unfinished: int
     accuracy: Estimate | None
     difference: Difference | None
     input_density: Estimate | None
@@ -70,6 +75,15 @@ def estimate(values: Iterable[float]) -> Estimate | None:
         return None
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     return Estimate(statistics.fmean(values), error, len(values))
+
+
+def ratio(values: Iterable[float]) -> Estimate | None:
+    """Geometric mean and its standard error, that of the logarithms; None of nothing."""
+    found = estimate(math.log(value) for value in values)
+    if found is None:
+        return None
+    mean = math.exp(found.mean)
+    return Estimate(mean, None if found.error is None else mean * found.error, found.count)
 
 
 def difference(values: Mapping[int, float], base: Mapping[int, float]) -> Difference | None:
@@ -97,18 +111,29 @@ def setting(config: Result) -> str:
         f"{config['model']}: epochs {config['epochs']}, steps in each {config['steps_per_epoch']}, "
         f"batch {config['batch_size']}, peak learning rate {config['learning_rate']:g}, threads "
         f"{config['threads']}, backend {config['backend']}"
+        + (f", processes {config['processes']}" if config["processes"] > 1 else "")
     )
 
 
 def points(results: Sequence[Result]) -> list[Point]:
-    """One point for each model and rule, models in order of appearance, dense first."""
+    """One point for each model and rule, models in order of appearance, dense first.
+
+    A run that is there twice counts once. Raises ValueError for two of one seed that differ.
+    """
     names = _names(results)
-    grouped: dict[tuple[str, str], list[Result]] = {}
+    grouped: dict[tuple[str, str], dict[int, Result]] = {}
     for name, result in zip(names, results, strict=True):
-        grouped.setdefault((name, rule(result["config"])), []).append(result)
+        config = result["config"]
+        by_seed = grouped.setdefault((name, rule(config)), {})
+        if by_seed.setdefault(config["seed"], result) != result:
+            raise ValueError(
+                f"sparsetrain.report: expected one run of {name}, {rule(config)}, seed "
+                f"{config['seed']}, got two that differ"
+            )
     models = list(dict.fromkeys(names))
     order = sorted(grouped, key=lambda key: (models.index(key[0]), *_strength(key[1])))
-    return [_point(*key, grouped[key], grouped.get((key[0], "dense"), [])) for key in order]
+    runs = {key: list(by_seed.values()) for key, by_seed in grouped.items()}
+    return [_point(*key, runs[key], runs.get((key[0], "dense"), [])) for key in order]
 
 
 def _strength(name: str) -> tuple[int, float]:
@@ -153,7 +178,8 @@ def _point(model: str, rule: str, results: list[Result], dense: list[Result]) ->
     return Point(
         model,
         rule,
-        len(results) - len(whole),
+        sum(bool(r.get("failure")) for r in results),
+        sum(r not in whole and not r.get("failure") for r in results),
         estimate(accuracy.values()),
         difference(accuracy, _by_seed(base, "test_accuracy")),
         estimate(epoch["input_density"] for epoch in last),
@@ -161,19 +187,24 @@ def _point(model: str, rule: str, results: list[Result], dense: list[Result]) ->
         estimate(epoch["grad_density"] for epoch in last),
         _faster(base, whole, "step_seconds"),
         _faster(base, whole, "step_cpu_seconds"),
-        estimate(epoch["dense_cycles"] / epoch["cycles"] for epoch in last),
+        ratio(epoch["dense_cycles"] / epoch["cycles"] for epoch in last),
         _energy_gains(whole),
-        tuple(results),
+        tuple(whole or results),
     )
 
 
 def _faster(base: list[Result], results: list[Result], field: str) -> Estimate | None:
     """Time of a step of `base` over that of `results`, each a mean over epochs, seed by seed."""
     slow, fast = (
-        {r["config"]["seed"]: statistics.fmean(epoch[field] for epoch in r["epochs"]) for r in each}
+        {
+            (r["config"]["seed"], str(r.get("machine"))): statistics.fmean(
+                epoch[field] for epoch in r["epochs"]
+            )
+            for r in each
+        }
         for each in (base, results)
     )
-    return estimate(slow[seed] / fast[seed] for seed in sorted(fast.keys() & slow.keys()))
+    return ratio(slow[run] / fast[run] for run in sorted(fast.keys() & slow.keys()))
 
 
 def _energy_gains(results: list[Result]) -> dict[str, Estimate]:
@@ -185,5 +216,5 @@ def _energy_gains(results: list[Result]) -> dict[str, Estimate]:
                 for field in ("dense_energy", "energy")
             )
             gains.setdefault(table, []).append(dense / chip)
-    found = {table: estimate(values) for table, values in gains.items()}
+    found = {table: ratio(values) for table, values in gains.items()}
     return {table: each for table, each in found.items() if each is not None}
