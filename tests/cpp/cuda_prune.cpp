@@ -61,8 +61,8 @@ PruneStats prune_on_cpu(Memory<T>& grad, T* out, int64_t n, double threshold, ui
                         uint64_t offset) {
   const int64_t chunks = prune_chunks(n);
   std::vector<PruneStats> stats(static_cast<size_t>(chunks));
-  prune(current_isa(nullptr), grad.data(), out, n, 0, chunks, rounded_threshold<T>(threshold), seed, offset,
-        stats.data());
+  prune(current_isa(nullptr), grad.data(), out, n, 0, chunks, rounded_threshold<T>(threshold), seed,
+        offset, stats.data());
   return reduce(stats.data(), chunks);
 }
 

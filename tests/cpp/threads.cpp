@@ -27,9 +27,11 @@ void prune_in_chunks() {
   }
   const int64_t chunks = prune_chunks(kElements);
   std::vector<PruneStats> one(static_cast<size_t>(chunks)), many(static_cast<size_t>(chunks));
-  prune(current_isa(nullptr), grad.data(), once.data(), kElements, 0, chunks, 0.7f, 5, 6, one.data());
+  prune(current_isa(nullptr), grad.data(), once.data(), kElements, 0, chunks, 0.7f, 5, 6,
+        one.data());
   side_by_side(chunks, [&](int64_t i) {
-    prune(current_isa(nullptr), grad.data(), parts.data(), kElements, i, i + 1, 0.7f, 5, 6, many.data());
+    prune(current_isa(nullptr), grad.data(), parts.data(), kElements, i, i + 1, 0.7f, 5, 6,
+          many.data());
   });
   CHECK(once == parts);
   CHECK(reduce(one.data(), chunks).abs_sum == reduce(many.data(), chunks).abs_sum);
