@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cmath>
 
-#include "cuda/tile.h"
+#include "cuda_tile.h"
 
 namespace sparsetrain {
 namespace {
