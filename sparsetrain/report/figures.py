@@ -202,6 +202,8 @@ def _interval(point: Point) -> tuple[str, str, str]:
         return *ends, "a loss"
     if found.low > 0:
         return *ends, "a gain"
+    if found.count < 3:
+        return *ends, "too few pairs to tell"
     return *ends, f"no difference shown; a loss up to {-found.low * 100:.2f} not excluded"
 
 

@@ -23,7 +23,7 @@ _COLUMNS = (
     f"less dense, points ({CONFIDENCE:.0%} interval)",
     "density of x",
     "of dy before, after pruning",
-    "step here, wall clock (processor time)",
+    "processor time of a step here",
     "chip: speed, energy",
 )
 
@@ -46,7 +46,6 @@ def _line(cells: Sequence[str]) -> str:
 
 def _row(point: Point) -> tuple[str, ...]:
     energy = point.energy_gains.get(PRICE_TABLE)
-    here = f"{_times(point.speedup)} ({_times(point.cpu_speedup)})"
     chip = ", ".join(f"{each.mean:.2f}x" for each in (point.chip_speedup, energy) if each)
     return (
         point.label,
@@ -57,7 +56,7 @@ def _row(point: Point) -> tuple[str, ...]:
         with_interval(point.difference),
         _mean(point.input_density, 3),
         f"{_mean(point.grad_density_before, 3)}, {_mean(point.grad_density, 3)}",
-        here if point.speedup else "-",
+        _times(point.cpu_speedup),
         chip or "-",
     )
 
