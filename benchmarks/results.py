@@ -21,6 +21,7 @@ from PIL import Image, ImageChops
 from sparsetrain import report
 from sparsetrain.files import write_atomically
 from sparsetrain.report.figures import differences
+from sparsetrain.report.markdown import line_of
 from sparsetrain.report.summary import Result, points
 from sparsetrain.sweep import plan, read_results, read_toml
 from sparsetrain.training import Settings
@@ -83,7 +84,7 @@ def differences_table(results: Sequence[Result]) -> str:
     if figure is None:
         return "No pair of runs is complete yet."
     lines = [figure.columns, ["---"] * len(figure.columns), *figure.rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(line_of([*map(str, line)]) for line in lines)
 
 
 def between_marks(text: str, mark: str, content: str) -> str:
@@ -132,8 +133,9 @@ def main(folders: tuple[Path, ...], sampled: Path | None) -> None:
         take_over(folder)
     if sampled is not None:
         shutil.copyfile(sampled, RESULTS / "sampling.jsonl")
-    texts = {name: (ROOT / name).read_text() for name in tables()}
+    texts = {}
     for name, parts in tables().items():
+        texts[name] = (ROOT / name).read_text()
         for mark, content in parts.items():
             texts[name] = between_marks(texts[name], mark, content)
     for name, text in texts.items():

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 import click
@@ -38,7 +38,7 @@ from torch.nn import functional as F
 from sparsetrain import datasets, revert
 from sparsetrain.pruning import PruneGrad
 from sparsetrain.report import figures
-from sparsetrain.report.markdown import with_interval
+from sparsetrain.report.markdown import line_of, with_interval
 from sparsetrain.report.summary import CONFIDENCE, difference, estimate
 from sparsetrain.training import Settings, Trainer
 
@@ -55,7 +55,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 MODEL = "resnet8"
 STEPS, DRAWS = 200, 16  # of `noise`
-FILLING = 4  # gradients that a pruner's history needs before it prunes
 
 
 def inclusion(norms: Tensor, kept: int) -> Tensor:
@@ -157,19 +156,12 @@ def noise(data: datasets.Dataset, names: list[str]) -> dict[str, list[float]]:
         pass
     dense = revert(copy.deepcopy(job.model))
     exact = variance.gradients(dense, *job.batch(0))
-    batches = [variance.gradients(dense, *job.batch(1000 + i)) for i in range(DRAWS)]
-    between = {
-        layer: torch.stack([one[layer] for one in batches]).var(0).sum().item() for layer in exact
-    }
+    between = variance.batch_variance(job, dense, DRAWS)
     found = {}
     for name in names:
         noisy = copy.deepcopy(dense)
         sampled(noisy, 0, VARIANTS[name])
-        draws = [variance.gradients(noisy, *job.batch(0)) for _ in range(FILLING + DRAWS)][FILLING:]
-        added = {
-            layer: mean((one[layer] - exact[layer]).square().sum().item() for one in draws)
-            for layer in exact
-        }
+        added = variance.added_variance(job, noisy, exact, DRAWS)
         found[name] = [
             added[layer] / between[layer]
             for layer, g in exact.items()
@@ -209,7 +201,7 @@ def table(lines: list[dict[str, Any]]) -> str:
                 figures.number(estimate(runs.values()), 100),
                 with_interval(less),
             )
-            rows.append(f"| {' | '.join(cells)} |")
+            rows.append(line_of(cells))
     return "\n".join(rows)
 
 

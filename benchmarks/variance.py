@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 
 import sparsetrain
 from sparsetrain import datasets, networks
-from sparsetrain.pruning import ABS_SUM, ELEMENTS, PruneGrad
+from sparsetrain.pruning import ABS_SUM, DEFAULT_HISTORY, ELEMENTS, PruneGrad
 
 MODELS = ("resnet8", "plain")
 RULES = ({"rate": 0.9}, {"rate": 0.99}, *({"density": d} for d in (0.5, 0.3, 0.2, 0.1, 0.05)))
@@ -75,6 +75,30 @@ def gradients(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Ten
     return found
 
 
+def batch_variance(job: Job, dense: nn.Module, draws: int) -> dict[str, float]:
+    """By layer: the variance of dense weight gradients of `draws` batches around their mean."""
+    batches = [gradients(dense, *job.batch(1000 + i)) for i in range(draws)]
+    return {
+        name: torch.stack([one[name] for one in batches]).var(0).sum().item() for name in batches[0]
+    }
+
+
+def added_variance(
+    job: Job, noisy: nn.Module, exact: dict[str, Tensor], draws: int
+) -> dict[str, float]:
+    """By layer: the mean squared distance of `noisy`'s weight gradients of one batch from `exact`.
+
+    The gradients that a pruner's history needs before it prunes come first and do not count.
+    """
+    for _ in range(DEFAULT_HISTORY):
+        gradients(noisy, *job.batch(0))
+    found = [gradients(noisy, *job.batch(0)) for _ in range(draws)]
+    return {
+        name: fmean((one[name] - g).square().sum().item() for one in found)
+        for name, g in exact.items()
+    }
+
+
 def noise(job: Job, draws: int) -> list[Row]:
     """Variance that pruning adds to each layer's weight gradient, beside that of the batch.
 
@@ -82,22 +106,13 @@ def noise(job: Job, draws: int) -> list[Row]:
     batch around it, and of dense gradients of other batches around their mean.
     """
     dense = sparsetrain.revert(copy.deepcopy(job.model))
-    batches = [gradients(dense, *job.batch(1000 + i)) for i in range(draws)]
     exact = gradients(dense, *job.batch(0))
     norms = {name: g.square().sum().item() for name, g in exact.items()}
-    sampling = {}
-    for name in exact:
-        drawn = torch.stack([one[name] for one in batches])
-        sampling[name] = drawn.var(0).sum().item() / norms[name]
+    between = batch_variance(job, dense, draws)
     rows = []
     for rule in RULES:
         pruned = sparsetrain.convert(copy.deepcopy(dense), measure_every=1, **rule)
-        for _ in range(4):
-            gradients(pruned, *job.batch(0))
-        added: dict[str, list[float]] = {name: [] for name in exact}
-        for _ in range(draws):
-            for name, g in gradients(pruned, *job.batch(0)).items():
-                added[name].append((g - exact[name]).square().sum().item() / norms[name])
+        added = added_variance(job, pruned, exact, draws)
         stats = sparsetrain.stats(pruned)
         for name in exact:
             rows.append(
@@ -106,8 +121,8 @@ def noise(job: Job, draws: int) -> list[Row]:
                     "layer": name,
                     "rule": " ".join(f"{key} {value:g}" for key, value in rule.items()),
                     "grad_density": stats[name].grad_density,
-                    "added_variance": fmean(added[name]),
-                    "batch_variance": sampling[name],
+                    "added_variance": added[name] / norms[name],
+                    "batch_variance": between[name] / norms[name],
                 }
             )
     return rows

@@ -34,13 +34,14 @@ def table(results: Sequence[Result]) -> str:
     All numbers are means over seeds, of ratios geometric ones; accuracies and times have their
     standard errors, where there are several seeds.
     """
-    lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
-    lines += [_line(_row(point)) for point in points(results)]
+    lines = [line_of(_COLUMNS), line_of(["---"] * len(_COLUMNS))]
+    lines += [line_of(_row(point)) for point in points(results)]
     settings = dict.fromkeys(setting(result["config"]) for result in results)
     return "\n".join([*lines, "", *(f"- {one}" for one in settings)])
 
 
-def _line(cells: Sequence[str]) -> str:
+def line_of(cells: Sequence[str]) -> str:
+    """A row of a table."""
     return f"| {' | '.join(cells)} |"
 
 
