@@ -87,10 +87,10 @@ def explore(
 
 def _front(costs: list[tuple[int, float]]) -> set[int]:
     """Indices that nothing dominates: up in cycles, each new least energy and what equals it."""
-    front, least, last = set(), float("inf"), (0, 0.0)
+    front, best = set(), (0, float("inf"))
     for index in sorted(range(len(costs)), key=lambda i: costs[i]):
-        if costs[index][1] < least:
-            least, last = costs[index][1], costs[index]
-        if costs[index] == last:
+        if costs[index][1] < best[1]:
+            best = costs[index]
+        if costs[index] == best:
             front.add(index)
     return front
