@@ -23,6 +23,8 @@ from torch import Tensor
 import sparsetrain
 
 FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+DTYPES = {str(t).removeprefix("torch."): t for t in (torch.float32, torch.bfloat16, torch.float16)}
+SLOWER = 0.95  # below this auto counts as slower than torch
 SPARSE_GROUPS = {"3x3", "1x1", "stride2"}  # elsewhere only auto and dense are timed
 Row = dict[str, Any]
 
@@ -39,7 +41,13 @@ class Case:
     """
 
     def __init__(
-        self, layer: Layer, direction: str, density: float, name: str, grad: Tensor | None
+        self,
+        layer: Layer,
+        direction: str,
+        density: float,
+        name: str,
+        dtype: torch.dtype,
+        grad: Tensor | None,
     ) -> None:
         generator = torch.Generator().manual_seed(1)
         sizes = (layer.batch, layer.inputs, layer.size, layer.size)
@@ -50,8 +58,8 @@ class Case:
         if direction == "forward":
             x = _sparse(x, density, generator)
         backward = direction == "backward"
-        self.x = x.to(memory_format=self.format).requires_grad_(backward)
-        self.w = w.to(memory_format=self.format).requires_grad_(backward)
+        self.x = x.to(dtype, memory_format=self.format).requires_grad_(backward)
+        self.w = w.to(dtype, memory_format=self.format).requires_grad_(backward)
         self.outputs: dict[str, Tensor] = {}
         if backward:
             for backend in ("dense", "sparse", "auto"):
@@ -61,7 +69,7 @@ class Case:
                 dy = _sparse(torch.randn(y.shape, generator=generator), density, generator)
             else:
                 dy = pruned(grad, density)
-            self.dy = dy.to(memory_format=self.format)
+            self.dy = dy.to(dtype, memory_format=self.format)
 
     def _forward(self, backend: str) -> Tensor:
         one = self.layer
@@ -89,6 +97,7 @@ class Case:
             one.groups,
             input_density=self.density,
             grad_density=self.density,
+            dtype=self.x.dtype,
         )
         if self.direction == "forward":
             return told.forward.backend
@@ -97,10 +106,16 @@ class Case:
 
 
 def time_layer(
-    layer: Layer, direction: str, density: float, grad: Tensor | None, threads: int, n: int
+    layer: Layer,
+    direction: str,
+    density: float,
+    dtype: str,
+    grad: Tensor | None,
+    threads: int,
+    n: int,
 ) -> list[Row]:
     """One row a format, all backends and formats interleaved."""
-    cases = {name: Case(layer, direction, density, name, grad) for name in FORMATS}
+    cases = {name: Case(layer, direction, density, name, DTYPES[dtype], grad) for name in FORMATS}
     backends = ["dense", "auto"] + ["sparse"] * (layer.group in SPARSE_GROUPS)
     keys = [(name, backend) for backend in backends for name in FORMATS]
     calls = [lambda name=name, backend=backend: cases[name].run(backend) for name, backend in keys]
@@ -115,6 +130,7 @@ def time_layer(
                 "kernel": layer.kernel,
                 "stride": layer.stride,
                 "pass": direction,
+                "dtype": dtype,
                 "format": name,
                 "density": density,
                 "zeros": "uniform" if grad is None else "recorded",
@@ -158,12 +174,14 @@ def speedups(rows: list[Row], name: str, density: float) -> list[float]:
 
 
 def summarize(rows: list[Row]) -> dict[str, Any]:
-    """Geometric means of the speedups, and the worst and the dense end of auto."""
+    """Geometric means of the speedups; of auto also the worst, the dense end and what is slower."""
     summary: dict[str, Any] = {}
     for name, (group, direction, _) in SUMMARIES.items():
         summary[name] = {
             str(d): geomean(speedups(rows, name, d)) for d in DENSITIES[group, direction]
         }
+    summary["auto_geomean"] = geomean(r["auto_speedup"] for r in rows)
+    summary["auto_slower"] = sum(r["auto_speedup"] < SLOWER for r in rows)
     summary["auto_worst"] = min(r["auto_speedup"] for r in rows)
     summary["auto_dense_geomean"] = geomean(r["auto_speedup"] for r in rows if r["density"] >= 0.8)
     return summary
@@ -192,7 +210,9 @@ def show(rows: list[Row], summary: dict[str, Any]) -> None:
             found = speedups(rows, name, density)
             if found:
                 means.add_row(name, f"{density:g}", f"{geomean(found):.2f} ({min(found):.2f})")
-    means.add_row("auto, worst case", "all", f"{summary['auto_worst']:.2f}")
+    means.add_row("auto", "all", f"{summary['auto_geomean']:.2f} ({summary['auto_worst']:.2f})")
+    slower = f"{summary['auto_slower']} of {len(rows)}"
+    means.add_row(f"auto, rows below {SLOWER}", "all", slower)
     if summary["auto_dense_geomean"] is not None:
         means.add_row("auto", ">= 0.8", f"{summary['auto_dense_geomean']:.3f}")
     out.print(means)
@@ -217,7 +237,8 @@ def plot(path: Path, rows: list[Row]) -> None:
     axes.plot(densities, [1 / d for d in densities], "k--", label="1 / density")
     axes.axhline(1, color="gray", linewidth=0.5)
     axes.set(xscale="log", yscale="log", xlabel="density of grad_output (nonzeros / elements)",
-             ylabel="speedup over torch, full backward", title="3x3, float32")  # fmt: skip
+             ylabel="speedup over torch, full backward",
+             title=f"3x3, {rows[0]['dtype']}")  # fmt: skip
     axes.set_xticks(densities, [f"{d:g}" for d in densities])
     axes.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
     axes.minorticks_off()
@@ -232,6 +253,7 @@ def plot(path: Path, rows: list[Row]) -> None:
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="PNG of the speedups")
 @click.option("--repeats", default=7, show_default=True, type=click.IntRange(min=7))
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice([*DTYPES]))
 @click.option("--only", default="", help="only layers whose name contains this")
 def main(
     json_path: Path | None,
@@ -239,6 +261,7 @@ def main(
     threads: int,
     plot_path: Path | None,
     repeats: int,
+    dtype: str,
     only: str,
 ) -> None:
     """See the module."""
@@ -256,7 +279,7 @@ def main(
         for layer, direction, density, recorded in todo:
             bar.update(task, description=f"{layer.name} {direction} {density:g}")
             grad = grads[layer.name] if recorded else None
-            rows += time_layer(layer, direction, density, grad, threads, repeats)
+            rows += time_layer(layer, direction, density, dtype, grad, threads, repeats)
             bar.advance(task)
     summary = summarize(rows)
     show(rows, summary)

@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,6 +94,19 @@ def test_auto_follows_the_costs_in_force_and_none_restores_those_that_ship(own_c
     assert sparsetrain.costs() == shipped
 
 
+def test_where_tiles_multiply_bfloat16_the_costs_that_ship_say_so():
+    """Dot products of pairs do about twice the work of float32 (1.9 were fitted), tiles more."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.is_file() else []
+    tiles = _C.isa() == "avx512" and {"amx_tile", "amx_bf16"} <= {*flags}
+    table = _C.shipped_costs()
+    gains = [
+        table["float32"][name]["dense_mac_ns"] / table["bfloat16"][name]["dense_mac_ns"]
+        for name in tuning.PASSES
+    ]
+    assert all((gain > 2.2) == tiles for gain in gains)
+
+
 def test_predicted_times_are_counts_times_costs(own_costs):
     # 8 images of 32 x 32 pixels, 64 * 64 * 9 weights: 8 * 32 * 32 * 64 * 64 * 9 multiply-adds.
     table = priced(0.0, 0.0)
@@ -108,7 +122,7 @@ def test_predicted_times_are_counts_times_costs(own_costs):
 
 def test_costs_in_force_know_the_vectors_of_a_lower_instruction_set(own_costs, monkeypatch):
     """Eight channels fill a vector of AVX2, and none of AVX-512, whenever costs were set."""
-    sparsetrain.set_costs(sparsetrain.costs())
+    sparsetrain.set_costs(priced(1.0, 0.0))
     shapes = ((8, 8, 32, 32), (8, 8, 3, 3), 1, 1)
     monkeypatch.setenv("SPARSETRAIN_ISA", "scalar")
     told = sparsetrain.explain(*shapes, grad_density=0.05).grad_input

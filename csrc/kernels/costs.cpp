@@ -1,9 +1,15 @@
-// The read-only cost table that ships: one row per instruction set, fitted by `python -m
-// sparsetrain tune` (one thread of a Zen 4 at 3.7 GHz, oneDNN held to the same instruction set) to
-// shapes that no benchmark contains. What decides is the ratio of sparse to dense costs; it travels
-// better than either. A dense call was fitted with AVX-512 only, less the 6 us of tune's own calls.
+// The read-only cost tables that ship: one per instruction set, fitted by `python -m sparsetrain
+// tune` (one thread of a Zen 4 at 3.7 GHz, oneDNN held to the same instruction set) to shapes that
+// no benchmark contains, and one for processors with AMX, fitted alike on one thread of an Emerald
+// Rapids Xeon. What decides is the ratio of sparse to dense costs; it travels better than either.
+// A dense call was fitted with AVX-512 only, less the 6 us of tune's own calls. Bfloat16 with AMX
+// was fitted to the shapes that tune has today, the rest to channels between the powers of two.
 #include <array>
 #include <atomic>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "choose.h"
 
@@ -27,19 +33,54 @@ constexpr Costs kAvx512BFloat16{{16, 32, 4},
                                 {{0.0086, 0.09, 30e3, 0.355, 0.86, 0.21, 0.33},
                                  {0.0089, 0.07, 34e3, 0.351, 1.31, 0.28, 0.21},
                                  {0.0105, 0.08, 48e3, 0.362, 0.88, 0.22, 0.18}}};
+constexpr Costs kAmx{{16, 32, 4},
+                     {{0.0146, 0.58, 45e3, 0.374, 3.35, 1.00, 0.10},
+                      {0.0145, 0.66, 38e3, 0.350, 5.48, 0.37, 0.34},
+                      {0.0175, 0.27, 57e3, 0.345, 1.60, 0.49, 0.49}}};
+constexpr Costs kAmxBFloat16{{16, 32, 4},
+                             {{0.0021, 0.07, 52e3, 0.344, 5.20, 0.30, 0.03},
+                              {0.0019, 0.09, 52e3, 0.316, 5.82, 0.53, 0.00},
+                              {0.0064, 0.00, 60e3, 0.333, 2.43, 0.47, 0.10}}};
 
-// Dense 16-bit convolutions are fast or emulated by turns, and these tables say nothing of the
-// processor: they assume that it has bfloat16 and float16 beside AVX-512, and converts at no cost
-// beside AVX2. Where it does not, `auto` runs dense too often until `tune` has been run.
+// A dense grad_weight takes 500 times as long in float16 as in float32, at 8.7 ns a multiply-add:
+// the sparse kernels are faster at any density.
+constexpr Costs kAmxFloat16{{16, 32, 4},
+                            {{0.0280, 0.48, 111e3, 0.417, 1.93, 0.73, 0.65},
+                             {0.0293, 0.36, 121e3, 0.392, 3.16, 0.35, 0.75},
+                             {8.7, 0.00, 101e3, 0.387, 1.09, 0.47, 0.51}}};
+
+// Dense 16-bit convolutions are fast or emulated by turns. The first three tables assume bfloat16
+// and float16 beside AVX-512, and conversion at no cost beside AVX2. Where the processor has not,
+// `auto` runs dense too often until `tune` has been run.
 constexpr CostTable kTables[] = {{kScalar, kScalar, kScalar},
                                  {kAvx2, kAvx2, kAvx2},
                                  {kAvx512, kAvx512BFloat16, kAvx512BFloat16}};
+constexpr CostTable kAmxTable{kAmx, kAmxBFloat16, kAmxFloat16};
+
+// Whether oneDNN multiplies bfloat16 by tiles: CPUID's leaf 7, and the operating system saves them.
+// To be asked where AVX-512 runs, so that XGETBV is there. clang 14 knows no name for it.
+bool has_amx() {
+#if defined(__x86_64__)
+  constexpr unsigned kMultiplies = 1u << 22 | 1u << 24;  // AMX-BF16 and AMX-TILE
+  constexpr unsigned kSaved = 1u << 17 | 1u << 18;       // TILECFG and TILEDATA of XCR0
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kMultiplies) != kMultiplies) return false;
+  asm("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+  return (a & kSaved) == kSaved;
+#else
+  return false;
+#endif
+}
 
 std::atomic<const std::array<CostTable, 3>*> in_force{nullptr};  // in the order of Isa
 
 }  // namespace
 
-const CostTable& default_costs(Isa isa) { return kTables[static_cast<int>(isa)]; }
+const CostTable& default_costs(Isa isa) {
+  if (isa != Isa::kAvx512) return kTables[static_cast<int>(isa)];
+  static const bool amx = has_amx();
+  return amx ? kAmxTable : kTables[static_cast<int>(isa)];
+}
 
 const CostTable& costs() {
   const Isa isa = current_isa(nullptr);
