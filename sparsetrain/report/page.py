@@ -103,34 +103,31 @@ def sections(grouped: Sequence[Point]) -> list[Figure]:
     return [one for one in found if one is not None]
 
 
-def tiles(grouped: Sequence[Point]) -> list[Tile]:
-    """For each model: accuracy dense, and what the mildest pruning costs and gains."""
-    shown = []
+def tiles(grouped: Sequence[Point]) -> dict[str, list[Tile]]:
+    """By model: accuracy dense, and what the mildest pruning costs and gains."""
+    by_model: dict[str, list[Tile]] = {}
     for model in figures.models(grouped):
         mine = [p for p in grouped if p.model == model]
+        shown = by_model[model] = []
         for point in [p for p in mine if p.rule == "dense"][:1]:
-            shown.append(Tile(number(point.accuracy, 100), f"{model}, dense: accuracy, %"))
+            shown.append(Tile(number(point.accuracy, 100), "dense: accuracy, %"))
         for point in [p for p in mine if p.rule != "dense" and p.accuracy][:1]:
-            shown.append(Tile(number(point.accuracy, 100), f"{point.label}: accuracy, %"))
+            shown.append(Tile(number(point.accuracy, 100), f"{point.rule}: accuracy, %"))
             if point.difference is not None:
                 d = point.difference
                 between = "" if d.low is None or d.high is None else (
                     f" ({d.low * 100:+.2f} to {d.high * 100:+.2f})"
                 )  # fmt: skip
-                shown.append(
-                    Tile(f"{d.mean * 100:+.2f}{between}", f"{point.label}: points against dense")
-                )
-            shown.append(
-                Tile(number(point.grad_density, digits=3), f"{point.label}: density of dy")
-            )
+                shown.append(Tile(f"{d.mean * 100:+.2f}{between}", "points against dense"))
+            shown.append(Tile(number(point.grad_density, digits=3), "density of dy"))
             for gain, what in (
                 (point.cpu_speedup, "speedup here, processor time"),
                 (point.chip_speedup, "speed, chip over its twin"),
                 (point.energy_gains.get(PRICE_TABLE), "energy, chip over its twin"),
             ):
                 if gain is not None:
-                    shown.append(Tile(f"{gain.mean:.2f}x", f"{point.label}: {what}"))
-    return shown
+                    shown.append(Tile(f"{gain.mean:.2f}x", what))
+    return by_model
 
 
 def origins(results: Sequence[Result]) -> list[tuple[str, str]]:
