@@ -35,7 +35,7 @@ def allowed(file, include):
             return bool(
                 own or std or re.match(r'<cuda_runtime|<cusparse\.h>|"(\.\./)+\w+\.h"', include)
             )
-        return bool(own or std or include in {'"../shape.h"', "<immintrin.h>"})
+        return bool(own or std or include in {'"../shape.h"', "<immintrin.h>", "<cpuid.h>"})
     if in_room(file, "accel"):
         return bool(own or std or include == '"../shape.h"')
     return include not in {"<torch/extension.h>", "<torch/torch.h>", "<iostream>"}
