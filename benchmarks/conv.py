@@ -21,9 +21,9 @@ from rich.table import Table
 from torch import Tensor
 
 import sparsetrain
+from sparsetrain.tuning import STORAGES
 
 FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
-DTYPES = {str(t).removeprefix("torch."): t for t in (torch.float32, torch.bfloat16, torch.float16)}
 SLOWER = 0.95  # below this auto counts as slower than torch
 SPARSE_GROUPS = {"3x3", "1x1", "stride2"}  # elsewhere only auto and dense are timed
 Row = dict[str, Any]
@@ -115,7 +115,7 @@ def time_layer(
     n: int,
 ) -> list[Row]:
     """One row a format, all backends and formats interleaved."""
-    cases = {name: Case(layer, direction, density, name, DTYPES[dtype], grad) for name in FORMATS}
+    cases = {name: Case(layer, direction, density, name, STORAGES[dtype], grad) for name in FORMATS}
     backends = ["dense", "auto"] + ["sparse"] * (layer.group in SPARSE_GROUPS)
     keys = [(name, backend) for backend in backends for name in FORMATS]
     calls = [lambda name=name, backend=backend: cases[name].run(backend) for name, backend in keys]
@@ -253,7 +253,7 @@ def plot(path: Path, rows: list[Row]) -> None:
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="PNG of the speedups")
 @click.option("--repeats", default=7, show_default=True, type=click.IntRange(min=7))
-@click.option("--dtype", default="float32", show_default=True, type=click.Choice([*DTYPES]))
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice([*STORAGES]))
 @click.option("--only", default="", help="only layers whose name contains this")
 def main(
     json_path: Path | None,

@@ -77,9 +77,11 @@ std::atomic<const std::array<CostTable, 3>*> in_force{nullptr};  // in the order
 }  // namespace
 
 const CostTable& default_costs(Isa isa) {
-  if (isa != Isa::kAvx512) return kTables[static_cast<int>(isa)];
-  static const bool amx = has_amx();
-  return amx ? kAmxTable : kTables[static_cast<int>(isa)];
+  if (isa == Isa::kAvx512) {
+    static const bool amx = has_amx();
+    if (amx) return kAmxTable;
+  }
+  return kTables[static_cast<int>(isa)];
 }
 
 const CostTable& costs() {
