@@ -42,7 +42,7 @@ test: build $(VENV)/.test-installed
 	$(BIN)/python -m pytest -n 2
 
 fuzz: build $(VENV)/.test-installed
-	$(BIN)/python tests/fuzz.py --cases 100000 --jobs 2
+	$(BIN)/python tests/fuzz/fuzz.py --cases 100000 --jobs 2
 
 bench: build $(VENV)/.test-installed
 	$(BIN)/python benchmarks/conv.py
@@ -58,16 +58,16 @@ lint: build $(VENV)/.test-installed
 
 # Minutes: every file anew. The seam is left out, as torch's headers take longer than all of these.
 tidy: $(VENV)/.test-installed
-	ls csrc/kernels/*.cpp csrc/accel/*.cpp | xargs -n 4 -P 2 sh -c \
+	ls csrc/kernels/cpu/*.cpp csrc/choice/*.cpp csrc/accel/*.cpp | xargs -n 4 -P 2 sh -c \
 		'$(BIN)/clang-tidy --quiet "$$@" -- -std=c++20' sh
 
 # The core under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, odd shapes under
 # valgrind where it is installed.
 sanitize: build $(VENV)/.test-installed
-	$(BIN)/python -m pytest -v tests/test_core.py
+	$(BIN)/python -m pytest -v tests/cpp/test_core.py
 
 matrix: $(VENV)/.test-installed
-	$(BIN)/python tests/matrix.py --log docs/matrix.txt
+	$(BIN)/python tests/project/matrix.py --log docs/matrix.txt
 
 # For every GPU since Turing, and those to come.
 cuda-archs: $(VENV)/.installed
@@ -75,10 +75,10 @@ cuda-archs: $(VENV)/.installed
 
 # Both need a GPU, nvcc and a Python with torch and the test extra; nothing is downloaded.
 test-gpu:
-	$(PYTHON) tests/on_gpu.py test
+	$(PYTHON) tests/gpu/on_gpu.py test
 
 bench-gpu:
-	$(PYTHON) tests/on_gpu.py bench
+	$(PYTHON) tests/gpu/on_gpu.py bench
 
 clean:
 	rm -rf build $(VENV) sparsetrain/*.so *.egg-info

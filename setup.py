@@ -73,8 +73,8 @@ def openmp() -> list[str]:
 
 
 def extension() -> CppExtension:
-    seam = sources("torch/cuda_*.cpp")
-    plain = [name for name in sources("*.cpp") if name not in seam]
+    cuda = sources("torch/cuda/*.cpp") + sources("*.cu")
+    plain = [name for name in sources("*.cpp") if name not in cuda]
     cxx = ["-std=c++20", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", *openmp()]
     refusal = cuda_refusal()
     if refusal:
@@ -89,7 +89,7 @@ def extension() -> CppExtension:
     nvcc = ["-std=c++20", "-O3", "--fmad=false", "-lineinfo", ptxas]
     return CUDAExtension(
         "sparsetrain._C",
-        plain + seam + sources("*.cu"),
+        plain + cuda,
         libraries=["cusparse"],  # torch's own is loaded by then, under the same name
         extra_compile_args={"cxx": cxx, "nvcc": nvcc},
     )

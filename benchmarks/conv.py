@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 import sparsetrain
-from sparsetrain.tuning import STORAGES
+from sparsetrain.tuning.fit import STORAGES
 
 FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 SLOWER = 0.95  # below this auto counts as slower than torch

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sparsetrain import files
-from sparsetrain.machine import describe as machine
+from sparsetrain.experiments import files
+from sparsetrain.experiments.machine import describe as machine
 
 MOST_ROUNDS, ENOUGH_SECONDS = 51, 0.5
 __all__ = ["geomean", "interleaved", "machine", "progress", "settle_allocator", "write_json"]

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 
-from sparsetrain import convert, networks
+from sparsetrain import convert
+from sparsetrain.experiments import networks
 
 MIB = 2**20
 BATCH, SIZE = 32, 32

@@ -20,8 +20,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy, pad
 
 import sparsetrain
-from sparsetrain import accel, datasets, networks
-from sparsetrain.files import write_json
+from sparsetrain import accel
+from sparsetrain.experiments import datasets, networks
+from sparsetrain.experiments.files import write_json
 
 PASSES = ("forward", "grad_input", "grad_weight")
 IMAGES = 4

@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import nn
 
 from sparsetrain import accel
-from sparsetrain.files import write_json
+from sparsetrain.experiments.files import write_json
 
 NETWORKS = ("alexnet", "resnet18", "resnet34", "resnet152")
 DATASETS = {"CIFAR": (3, 32, 32), "ImageNet": (3, 224, 224)}

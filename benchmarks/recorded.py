@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 import sparsetrain
-from sparsetrain import datasets, networks
+from sparsetrain.experiments import datasets, networks
 
 BATCH, SIZE = 32, 32  # of the resnet-cifar layers
 

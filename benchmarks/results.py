@@ -18,13 +18,13 @@ import click
 import sampling
 from PIL import Image, ImageChops
 
-from sparsetrain import report
-from sparsetrain.files import write_atomically
-from sparsetrain.report.figures import differences
-from sparsetrain.report.markdown import line_of
-from sparsetrain.report.summary import Result, points
-from sparsetrain.sweep import plan, read_results, read_toml
-from sparsetrain.training import Settings
+from sparsetrain.experiments import report
+from sparsetrain.experiments.files import write_atomically
+from sparsetrain.experiments.report.aggregate import Result, points
+from sparsetrain.experiments.report.figures import differences
+from sparsetrain.experiments.report.markdown import line_of
+from sparsetrain.experiments.sweep import plan, read_results, read_toml
+from sparsetrain.experiments.training import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

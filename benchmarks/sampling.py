@@ -35,12 +35,13 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparsetrain import datasets, revert
+from sparsetrain import revert
+from sparsetrain.experiments import datasets
+from sparsetrain.experiments.report import figures
+from sparsetrain.experiments.report.aggregate import CONFIDENCE, difference, estimate
+from sparsetrain.experiments.report.markdown import line_of, with_interval
+from sparsetrain.experiments.training import Settings, Trainer
 from sparsetrain.pruning import PruneGrad
-from sparsetrain.report import figures
-from sparsetrain.report.markdown import line_of, with_interval
-from sparsetrain.report.summary import CONFIDENCE, difference, estimate
-from sparsetrain.training import Settings, Trainer
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "dense": {},
@@ -270,7 +271,7 @@ def main(
             for event in trainer.run():
                 if event.record is not None:
                     bar.advance(task)
-            write({**run, "accuracy": trainer.records[-1].test_accuracy})
+            write({**run, "accuracy": trainer.epochs[-1].test_accuracy})
     console.print(table(lines), soft_wrap=True)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 import sparsetrain
-from sparsetrain import datasets, networks
+from sparsetrain.experiments import datasets, networks
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import sparsetrain
-from sparsetrain import datasets, networks
+from sparsetrain.experiments import datasets, networks
 from sparsetrain.pruning import ABS_SUM, DEFAULT_HISTORY, ELEMENTS, PruneGrad
 
 MODELS = ("resnet8", "plain")

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from sparsetrain.training import Trainer
+from sparsetrain.experiments.training import Trainer
 
 
 class Scalars:
@@ -25,13 +25,13 @@ class Scalars:
 
     def write(self, trainer: Trainer) -> None:
         """Write the epochs that ended since the last call."""
-        for record in trainer.records[self._written :]:
+        for record in trainer.epochs[self._written :]:
             for name, value in asdict(record).items():
                 if name != "epoch":
                     self._writer.add_scalar(f"epoch/{name}", value, record.epoch)
-        for layer in trainer.history:
+        for layer in trainer.density_log:
             if layer["epoch"] > self._written:
-                for name in ("input_density", "grad_density_before", "grad_density"):
+                for name in ("input_density", "grad_density_unpruned", "grad_density"):
                     self._writer.add_scalar(f"{name}/{layer['name']}", layer[name], layer["epoch"])
-        self._written = len(trainer.records)
+        self._written = len(trainer.epochs)
         self._writer.flush()

@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from sparsetrain import accel
-from sparsetrain.telemetry import EpochRecord, LayerRecord
+from sparsetrain.experiments.records import EpochRecord, LayerRecord
 
 LEGEND = (
     "sparse: share of convolution calls that ran sparse; x, dy, pruned: density of the inputs, and "
@@ -36,7 +36,7 @@ def epoch_row(record: EpochRecord, sparse_share: float) -> Table:
         f"{record.train_loss:.3f}",
         f"{record.test_accuracy:.1%}",
         f"{record.input_density:.3f}",
-        f"{record.grad_density_before:.3f}",
+        f"{record.grad_density_unpruned:.3f}",
         f"{record.grad_density:.3f}",
         f"{record.step_seconds:.3f}",
         f"{record.cycles / 1e6:.2f}",
@@ -63,7 +63,7 @@ def layer_table(layers: list[LayerRecord]) -> Table:
             layer.name,
             layer.placement,
             f"{layer.input_density:.3f}",
-            f"{layer.grad_density_before:.3f}",
+            f"{layer.grad_density_unpruned:.3f}",
             f"{layer.grad_density:.3f}",
             " ".join(name for name, backend in passes.items() if backend == "sparse") or "-",
             f"{layer.cycles / 1e6:.3f}",

@@ -29,12 +29,13 @@ from tables import (
     place_table,
 )
 
-from sparsetrain import checkpoint, datasets, machine, networks, report
-from sparsetrain.files import check_writable, write_json
-from sparsetrain.interrupt import Interrupt
+from sparsetrain.distributed import rank_and_world
+from sparsetrain.experiments import checkpoint, datasets, machine, networks, report
+from sparsetrain.experiments.files import check_writable, write_json
+from sparsetrain.experiments.interrupt import Interrupt
+from sparsetrain.experiments.ranks import gather, joined
+from sparsetrain.experiments.training import Settings, Trainer
 from sparsetrain.ops import CPU_BACKENDS
-from sparsetrain.processes import gather, joined, rank_and_world
-from sparsetrain.training import Settings, Trainer
 
 FILE = click.Path(dir_okay=True, path_type=Path)  # what is wrong with a path we say ourselves
 
@@ -128,7 +129,7 @@ def train(
     }
     write = partial(save, trainer, save_path, json_path, scalars)
     code = follow(trainer, console, write, {name: path for name, path in outputs.items() if path})
-    if report_path and trainer.records:
+    if report_path and trainer.epochs:
         with refusals(OSError):
             if trainer.rank == 0:
                 report.write([results(trainer)], report_path)
@@ -200,7 +201,7 @@ def follow(
     )
     console.print(LEGEND, style="dim")
     console.print(epoch_header())
-    for record, share in zip(trainer.records, trainer.sparse_shares, strict=True):
+    for record, share in zip(trainer.epochs, trainer.sparse_shares, strict=True):
         console.print(epoch_row(record, share))
     try:
         with Interrupt() as interrupt, Progress(*columns, console=console, transient=True) as bar:
@@ -232,7 +233,7 @@ def follow(
         return 128 + stopped
     console.print(layer_table(trainer.layers))
     console.print(LAYER_LEGEND, style="dim")
-    console.print(place_table(trainer.records[-1], trainer.settings.threads))
+    console.print(place_table(trainer.epochs[-1], trainer.settings.threads))
     console.print(PLACE_LEGEND, style="dim")
     console.print(f"Checkpoint: {outputs['--resume']}", soft_wrap=True)
     return 0

@@ -44,7 +44,7 @@ class ConvShape:
 
 class Choice:
     backend: Backend
-    by_input: bool
+    skips_input_zeros: bool
     reason: str
     dense_ms: float
     sparse_ms: float

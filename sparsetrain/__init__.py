@@ -1,17 +1,6 @@
 """SparseTrain: pruned gradients, convolutions that skip zeros, and what both save on a chip."""
 
-import torch as _torch  # noqa: F401  first: _C links against its libraries
-
-try:
-    from sparsetrain import _C as _C
-
-    _C.isa()  # refuses an unknown SPARSETRAIN_ISA here rather than in the middle of a backward
-except ImportError as error:
-    raise ImportError(
-        f"sparsetrain: expected the compiled module sparsetrain._C to load, got: {error}. "
-        "Build it with `make build` or `pip install --no-build-isolation .`"
-    ) from error
-
+import sparsetrain._native  # noqa: F401  first: says what to do where _C does not load
 from sparsetrain.conversion import (
     average_thresholds,
     convert,
@@ -19,12 +8,13 @@ from sparsetrain.conversion import (
     revert,
     set_rate,
 )
-from sparsetrain.costs import costs, set_costs
+from sparsetrain.cost_table import costs, set_costs
+from sparsetrain.explanation import explain
 from sparsetrain.inspection import describe, stats
 from sparsetrain.nn import SparseConv2d
-from sparsetrain.ops import conv2d, explain, prune
+from sparsetrain.ops import conv2d, prune
 from sparsetrain.pruning import PruneGrad
-from sparsetrain.resumption import load_pruning_state, pruning_state
+from sparsetrain.state import load_pruning_state, pruning_state
 
 __all__ = [
     "PruneGrad",

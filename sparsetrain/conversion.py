@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from sparsetrain import ops
+from sparsetrain._checks import expect_module, one_of, whole_number
+from sparsetrain.distributed import grouped
 from sparsetrain.nn import PLACEMENTS, SparseConv2d
 from sparsetrain.placement import Decision, decide
-from sparsetrain.processes import grouped
 from sparsetrain.pruning import (
     DEFAULT_HISTORY,
     HEADER,
     PruneGrad,
     derive_seed,
     target,
-    whole_number,
 )
 
 _log = logging.getLogger(__name__)
 _OVERRIDE_KEYS = ("rate", "density", "placement", "backend")
-_ATTRIBUTES = ("backend", "check_finite", "placement", "rule", "seen")
-_CHILDREN = ("pruner", "input_observer", "grad_observer")
+_ATTRIBUTES = ("backend", "check_finite", "placement", "reason", "_last_call")
+_CHILDREN = ("pruner", "input_counter", "grad_counter")
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -37,7 +37,7 @@ class _Plan(NamedTuple):
     """What one convolution becomes."""
 
     placement: str
-    rule: str
+    reason: str
     rate: float | None
     density: float | None
     backend: str
@@ -73,7 +73,7 @@ def convert(
     target(rate, density, "convert")
     whole_number(history, "history", "convert")
     whole_number(measure_every, "measure_every", "convert")
-    ops.one_of(backend, ops.BACKENDS, "backend", "convert")
+    one_of(backend, ops.BACKENDS, "backend", "convert")
     convs = _convertible(model, "convert")
     chosen = _overrides_by_layer({} if overrides is None else overrides, convs)
     decisions = decide(model)
@@ -84,10 +84,12 @@ def convert(
         pruner = _pruner(name, conv, plan, history)
         if type(conv) is nn.Conv2d:
             conv.__class__ = SparseConv2d
-            conv.seen = None  # type: ignore[assignment]
+            conv._last_call = None  # type: ignore[assignment]
         assert isinstance(conv, SparseConv2d)
-        conv.configure(pruner, plan.placement, plan.rule, plan.backend, measure_every, check_finite)
-        _log.debug("%s: prunes %s, %s", name, plan.placement, plan.rule)
+        conv.configure(
+            pruner, plan.placement, plan.reason, plan.backend, measure_every, check_finite
+        )
+        _log.debug("%s: prunes %s, %s", name, plan.placement, plan.reason)
     _log.info("%d convolutions of %s converted", len(convs), type(model).__name__)
     return model
 
@@ -193,14 +195,6 @@ def _pruners(model: nn.Module, where: str) -> list[PruneGrad]:
     return pruners
 
 
-def expect_module(model: object, where: str) -> None:
-    """Raises TypeError, in the name of `where`, when `model` is no nn.Module."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"sparsetrain.{where}: expected model to be an nn.Module, got {type(model).__name__}"
-        )
-
-
 def _convertible(model: nn.Module, where: str) -> dict[str, nn.Conv2d]:
     """The convolutions of exactly type nn.Conv2d, or converted ones, by their first name.
 
@@ -257,12 +251,12 @@ def _check_override(key: str, settings: Mapping[str, Any]) -> None:
     if not isinstance(settings, Mapping):
         raise TypeError(f"sparsetrain.{where}: expected a dict, got {settings!r}")
     for name in settings:
-        ops.one_of(name, _OVERRIDE_KEYS, "every key", where)
+        one_of(name, _OVERRIDE_KEYS, "every key", where)
     target(settings.get("rate"), settings.get("density"), where)
     if "placement" in settings:
-        ops.one_of(settings["placement"], PLACEMENTS, "placement", where)
+        one_of(settings["placement"], PLACEMENTS, "placement", where)
     if "backend" in settings:
-        ops.one_of(settings["backend"], ops.BACKENDS, "backend", where)
+        one_of(settings["backend"], ops.BACKENDS, "backend", where)
 
 
 def _with_one_target(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,12 +268,12 @@ def _with_one_target(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plan(decision: Decision, base: Mapping[str, Any], chosen: Mapping[str, Any]) -> _Plan:
     merged = {**base, **chosen}
-    placement, rule = decision
+    placement, reason = decision
     if "placement" in chosen:
-        placement, rule = chosen["placement"], "override"
+        placement, reason = chosen["placement"], "override"
     elif placement == "none" and ("rate" in chosen or "density" in chosen):
-        rule += "; an override prunes here only with a placement"
-    return _Plan(placement, rule, merged["rate"], merged["density"], merged["backend"])
+        reason += "; an override prunes here only with a placement"
+    return _Plan(placement, reason, merged["rate"], merged["density"], merged["backend"])
 
 
 def _pruner(name: str, conv: nn.Conv2d, plan: _Plan, history: int) -> PruneGrad:

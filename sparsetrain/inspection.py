@@ -10,8 +10,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import is_parametrized
 
-from sparsetrain import ops
-from sparsetrain.conversion import expect_module
+from sparsetrain._checks import expect_module
+from sparsetrain.explanation import explain
 from sparsetrain.nn import SparseConv2d
 from sparsetrain.pruning import ELEMENTS, NONZEROS, NONZEROS_BEFORE, PUSHES, THRESHOLD
 
@@ -22,7 +22,7 @@ class LayerDescription(NamedTuple):
     name: str
     kind: str
     placement: str  # "output", "input" or "none"
-    rule: str  # why
+    reason: str  # why
     rate: float | None
     density: float | None
     backend: str | None  # None where nothing was converted
@@ -62,7 +62,7 @@ class LayerStats(NamedTuple):
 def describe(model: nn.Module) -> Descriptions:
     """One row for every convolution of `model`, of any kind; print() shows a table.
 
-    A convolution that convert() leaves alone has a rule that says why. Raises TypeError for what is
+    A convolution that convert() leaves alone has a reason that says why. Raises TypeError for what is
     no nn.Module.
     """
     expect_module(model, "describe")
@@ -102,7 +102,7 @@ def _description(name: str, module: nn.Module) -> LayerDescription:
     if module.placement != "none":
         rate, density = module.pruner.rate, module.pruner.density
     return LayerDescription(
-        name, kind, module.placement, module.rule, rate, density, module.backend
+        name, kind, module.placement, module.reason, rate, density, module.backend
     )
 
 
@@ -119,7 +119,7 @@ def _why_left_alone(module: nn.Module) -> str:
 
 
 def _stats(conv: SparseConv2d) -> LayerStats:
-    x = conv.input_observer.density() if "input_observer" in conv._modules else None
+    x = conv.input_counter.density() if "input_counter" in conv._modules else None
     before = after = threshold = None
     if conv.placement != "none":
         slots = conv.pruner.state.tolist()
@@ -129,7 +129,7 @@ def _stats(conv: SparseConv2d) -> LayerStats:
             before, after = (slots[i] / slots[ELEMENTS] for i in (NONZEROS_BEFORE, NONZEROS))
     pruned = (before, after)
     if conv.placement != "output":
-        before = after = conv.grad_observer.density() if "grad_observer" in conv._modules else None
+        before = after = conv.grad_counter.density() if "grad_counter" in conv._modules else None
     return LayerStats(x, before, after, threshold, *_backends(conv, x, after), *pruned)
 
 
@@ -137,16 +137,16 @@ def _backends(
     conv: SparseConv2d, input_density: float | None, grad_density: float | None
 ) -> tuple[str | None, str | None, str | None]:
     """What the operator chooses for the shape it saw last; None where `auto` lacks a density."""
-    if conv.seen is None:
+    if conv._last_call is None:
         return None, None, None
-    chosen = ops.explain(
-        tuple(conv.seen.shape),
+    chosen = explain(
+        tuple(conv._last_call.shape),
         tuple(conv.weight.shape),
         conv.stride,
-        conv.seen.padding,
+        conv._last_call.padding,
         conv.dilation,
         conv.groups,
-        dtype=conv.seen.dtype,
+        dtype=conv._last_call.dtype,
         input_density=1.0 if input_density is None else input_density,
         grad_density=1.0 if grad_density is None else grad_density,
         backend=conv.backend,

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sparsetrain import ops
-from sparsetrain.pruning import DEFAULT_HISTORY, PruneGrad, StateModule, one_node, whole_number
+from sparsetrain._checks import one_of, whole_number
+from sparsetrain.pruning import DEFAULT_HISTORY, PruneGrad, StateModule, one_node
 
 PLACEMENTS = ("output", "input", "none")
 
 
-class Seen(NamedTuple):
+class LastCall(NamedTuple):
     """What the convolution was last given in training, outside torch.compile."""
 
     shape: torch.Size
@@ -22,7 +23,7 @@ class Seen(NamedTuple):
     padding: str | tuple[int, ...]
 
 
-class Observer(StateModule):
+class NonzeroCounter(StateModule):
     """Counts nonzeros of every n-th tensor (`forward`) or of every n-th gradient (`gradient`).
 
     state: float64 [calls, elements, nonzeros]. A forward that non-reentrant checkpointing repeats
@@ -37,14 +38,14 @@ class Observer(StateModule):
         """The input, counted now."""
         if input.device != self.state.device:
             self.move(input.device)
-        ops.observe(input, self.state, self.every, self.lagged)
+        ops.count_nonzeros(input, self.state, self.every, self._density_slot)
         return input
 
     def gradient(self, input: Tensor) -> Tensor:
         """The input, whose gradient will be counted."""
         if input.device != self.state.device:
             self.move(input.device)
-        return ops.observe_grad(input, self.state, self.every, self.lagged)
+        return ops.count_grad_nonzeros(input, self.state, self.every, self._density_slot)
 
     def density(self) -> float | None:
         """Nonzeros / elements of the last counted tensor; None before the first. Synchronises."""
@@ -75,11 +76,11 @@ class SparseConv2d(nn.Conv2d):
     backend: str
     check_finite: bool
     placement: str
-    rule: str
-    seen: Seen | None
+    reason: str
+    _last_call: LastCall | None
     pruner: PruneGrad
-    input_observer: Observer
-    grad_observer: Observer
+    input_counter: NonzeroCounter
+    grad_counter: NonzeroCounter
 
     def __init__(
         self,
@@ -96,34 +97,34 @@ class SparseConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(*args, **kwargs)
         pruner = PruneGrad(rate, history, density=density, seed=seed)
-        self.seen = None
+        self._last_call = None
         self.configure(pruner, placement, "constructor", backend, measure_every, check_finite)
 
     def configure(
         self,
         pruner: PruneGrad,
         placement: str,
-        rule: str,
+        reason: str,
         backend: str,
         measure_every: int,
         check_finite: bool,
     ) -> None:
-        """Sets everything a SparseConv2d has beyond nn.Conv2d; `rule` says who chose the placement.
+        """Sets everything a SparseConv2d has beyond nn.Conv2d; `reason` says who chose the placement.
 
         With placement "none" the pruner is dropped.
         """
-        ops.one_of(placement, PLACEMENTS, "placement", "SparseConv2d")
-        ops.one_of(backend, ops.BACKENDS, "backend", "SparseConv2d")
+        one_of(placement, PLACEMENTS, "placement", "SparseConv2d")
+        one_of(backend, ops.BACKENDS, "backend", "SparseConv2d")
         whole_number(measure_every, "measure_every", "SparseConv2d")
-        self.backend, self.placement, self.rule = backend, placement, rule
+        self.backend, self.placement, self.reason = backend, placement, reason
         self.check_finite = bool(check_finite)
         self._set_child("pruner", pruner if placement != "none" else None)
-        for name, wanted in (("input_observer", True), ("grad_observer", placement != "output")):
+        for name, wanted in (("input_counter", True), ("grad_counter", placement != "output")):
             old = getattr(self, name, None)
             if not (wanted and measure_every):
                 self._set_child(name, None)
             elif old is None or old.every != measure_every:
-                self._set_child(name, Observer(measure_every))
+                self._set_child(name, NonzeroCounter(measure_every))
 
     def _set_child(self, name: str, child: StateModule | None) -> None:
         # Absent rather than None where not needed: the model's modules list only what there is.
@@ -140,13 +141,13 @@ class SparseConv2d(nn.Conv2d):
         if not (self.training and torch.is_grad_enabled()):
             return self._convolve(input)
         children = self._modules
-        if "input_observer" in children:
-            self.input_observer(input)
+        if "input_counter" in children:
+            self.input_counter(input)
         if self.placement == "input":
             input = self.pruner(input)
         output = self._convolve(input)
-        if "grad_observer" in children:
-            output = self.grad_observer.gradient(output)
+        if "grad_counter" in children:
+            output = self.grad_counter.gradient(output)
         if self.placement == "output":
             output = self.pruner(output)
         return output
@@ -156,7 +157,7 @@ class SparseConv2d(nn.Conv2d):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = (0, 0)
-        input_density, grad_density = self._lagged() if input.is_cuda else (None, None)
+        input_density, grad_density = self._density_slots() if input.is_cuda else (None, None)
         output = ops.conv2d(
             input,
             self.weight,
@@ -173,15 +174,15 @@ class SparseConv2d(nn.Conv2d):
         if self.training and not torch.compiler.is_compiling():
             # What stats() asks about. Not through nn.Module's setter, which looks for more than
             # it is told to set, at a tenth of a small layer's time.
-            self.__dict__["seen"] = Seen(input.shape, output.dtype, padding)
+            self.__dict__["_last_call"] = LastCall(input.shape, output.dtype, padding)
         return output
 
-    def _lagged(self) -> tuple[Tensor | None, Tensor | None]:
+    def _density_slots(self) -> tuple[Tensor | None, Tensor | None]:
         """Where the densities of x and of the output's gradient arrive, None where not counted."""
-        counts_grad = "pruner" if self.placement == "output" else "grad_observer"
+        counts_grad = "pruner" if self.placement == "output" else "grad_counter"
         x, dy = (
-            getattr(self, name).lagged if name in self._modules else None
-            for name in ("input_observer", counts_grad)
+            getattr(self, name)._density_slot if name in self._modules else None
+            for name in ("input_counter", counts_grad)
         )
         return x, dy
 

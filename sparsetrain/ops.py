@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Real
 from typing import cast
 
 import torch
 from torch import Tensor
-from torch import are_deterministic_algorithms_enabled as are_deterministic
 from torch.compiler import is_compiling
 from torch.nn import functional as F
 from torch.overrides import has_torch_function_variadic
 
-from sparsetrain import _C
+from sparsetrain._checks import check_integer, check_rank, check_tensor, one_of
+from sparsetrain._native import _C
 
 CPU_BACKENDS = ("auto", "sparse", "dense")
 BACKENDS = (*CPU_BACKENDS, "cusparse")
@@ -66,41 +64,6 @@ def _padding(
         )
     down, right = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
     return (down // 2, right // 2), (down % 2, right % 2)
-
-
-def _check_rank(function: str, name: str, shape: Sequence[int], ranks: tuple[int, ...]) -> None:
-    if len(shape) not in ranks:
-        wanted = " or ".join(map(str, ranks))
-        raise ValueError(
-            f"sparsetrain.{function}: expected {name} to have {wanted} dimensions, "
-            f"got {list(shape)}"
-        )
-
-
-def _check_tensor(function: str, name: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(
-            f"sparsetrain.{function}: expected {name} to be a tensor, got {type(value).__name__}"
-        )
-    if value.layout != torch.strided:
-        raise TypeError(
-            f"sparsetrain.{function}: expected {name} to be a dense (strided) tensor, "
-            f"got {value.layout}"
-        )
-
-
-def _check_integer(function: str, name: str, value: object) -> None:
-    if not isinstance(value, int | torch.SymInt):
-        raise TypeError(f"sparsetrain.{function}: expected {name} to be an integer, got {value!r}")
-
-
-def one_of(value: object, known: tuple[str, ...], what: str, where: str) -> None:
-    """Raises ValueError, in the name of `where`, unless `value` is one of the known names."""
-    if value not in known:
-        names = ", ".join(known)
-        raise ValueError(
-            f"sparsetrain.{where}: expected {what} to be one of {names}, got {value!r}"
-        )
 
 
 def conv2d(
@@ -165,13 +128,13 @@ def conv2d(
         except (TypeError, ValueError, RuntimeError):
             pass
     one_of(backend, BACKENDS, "backend", "conv2d")
-    _check_tensor("conv2d", "input", input)
-    _check_tensor("conv2d", "weight", weight)
+    check_tensor("conv2d", "input", input)
+    check_tensor("conv2d", "weight", weight)
     if bias is not None:
-        _check_tensor("conv2d", "bias", bias)
-    _check_rank("conv2d", "input", input.shape, (3, 4))
-    _check_rank("conv2d", "weight", weight.shape, (4,))
-    _check_integer("conv2d", "groups", groups)
+        check_tensor("conv2d", "bias", bias)
+    check_rank("conv2d", "input", input.shape, (3, 4))
+    check_rank("conv2d", "weight", weight.shape, (4,))
+    check_integer("conv2d", "groups", groups)
     stride, dilation = _pair("conv2d", "stride", stride), _pair("conv2d", "dilation", dilation)
     sides, behind = _padding("conv2d", padding, weight.shape[2:], stride, dilation)
     if behind != (0, 0):  # torch too puts the odd zero behind
@@ -212,9 +175,9 @@ def prune(grad: Tensor, threshold: Tensor | float, *, seed: int, offset: int = 0
     Returns:
         A tensor like grad.
     """
-    _check_tensor("prune", "grad", grad)
+    check_tensor("prune", "grad", grad)
     for name, value in (("seed", seed), ("offset", offset)):
-        _check_integer("prune", name, value)
+        check_integer("prune", name, value)
         if not 0 <= value < 2**63:
             raise ValueError(
                 f"sparsetrain.prune: expected {name} to be an integer in [0, 2^63), got {value}"
@@ -245,17 +208,19 @@ def prune_grad(input: Tensor, state: Tensor, density: Tensor | None = None) -> T
     return cast(Tensor, torch.ops.sparsetrain.prune_grad(input, state, density))
 
 
-def observe(input: Tensor, state: Tensor, every: int, density: Tensor | None = None) -> None:
+def count_nonzeros(input: Tensor, state: Tensor, every: int, density: Tensor | None = None) -> None:
     """Counts nonzeros of input into state (float64 [calls, elements, nonzeros]) every n-th call.
 
     density: as for `prune_step`, of the calls that count.
     """
-    torch.ops.sparsetrain.observe(input, state, every, density)
+    torch.ops.sparsetrain.count_nonzeros(input, state, every, density)
 
 
-def observe_grad(input: Tensor, state: Tensor, every: int, density: Tensor | None = None) -> Tensor:
+def count_grad_nonzeros(
+    input: Tensor, state: Tensor, every: int, density: Tensor | None = None
+) -> Tensor:
     """The identity; its backward observes the gradient."""
-    return cast(Tensor, torch.ops.sparsetrain.observe_grad(input, state, every, density))
+    return cast(Tensor, torch.ops.sparsetrain.count_grad_nonzeros(input, state, every, density))
 
 
 def density_slot(state: Tensor) -> Tensor | None:
@@ -266,130 +231,3 @@ def density_slot(state: Tensor) -> Tensor | None:
     or fake. Copies of it are plain numbers.
     """
     return _C.density_slot() if state.is_cuda and type(state) is Tensor else None
-
-
-@dataclass(frozen=True)
-class PassChoice:
-    """What runs one pass ("sparse", "dense" or "cusparse"), why, and both predicted times: of one
-    thread, or of a GPU.
-    """
-
-    backend: str
-    reason: str
-    dense_ms: float
-    sparse_ms: float
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What runs each of the three convolutions of one training step."""
-
-    forward: PassChoice
-    grad_input: PassChoice
-    grad_weight: PassChoice
-
-    def __str__(self) -> str:
-        """One line a pass."""
-        return "\n".join(
-            f"{name:11} {c.backend:8} dense {c.dense_ms:9.3f} ms  sparse {c.sparse_ms:9.3f} ms"
-            f"  ({c.reason})"
-            for name, c in vars(self).items()
-        )
-
-
-def explain(
-    input_shape: Sequence[int],
-    weight_shape: Sequence[int],
-    stride: IntPair = 1,
-    padding: IntPair | str = 0,
-    dilation: IntPair = 1,
-    groups: int = 1,
-    *,
-    dtype: torch.dtype = torch.float32,
-    input_density: float = 1.0,
-    grad_density: float = 1.0,
-    backend: str = "auto",
-    device: str = "cpu",
-    architecture: str | None = None,
-) -> Explanation:
-    """What `conv2d` would run for a call of these sizes and densities, and why.
-
-    Args:
-        input_shape: [N, C, H, W] or [C, H, W].
-        weight_shape: [K, C/groups, R, S].
-        stride, padding, dilation, groups, backend: as in `conv2d`.
-        dtype: of the operands.
-        input_density: nonzeros / elements of the input, which the forward skips by.
-        grad_density: nonzeros / elements of the output's gradient, which grad_input skips by;
-            grad_weight skips by whichever of both saves more.
-        device: "cpu" or "cuda", where both gradients skip by grad_density. Torch's flags for TF32
-            and for deterministic algorithms count, as they are now; "cuda" for "cusparse".
-        architecture: compute capability of the GPU, "9.0" say; by default that of the current one.
-            Where no costs of it are in force, predicted times are NaN and auto is dense.
-    """
-    one_of(backend, BACKENDS, "backend", "explain")
-    one_of(device, ("cpu", "cuda"), "device", "explain")
-    if backend not in CPU_BACKENDS and device == "cpu":
-        raise ValueError(
-            f"sparsetrain.explain: expected device to be 'cuda' for backend {backend!r}, got 'cpu'"
-        )
-    for name, density in (("input_density", input_density), ("grad_density", grad_density)):
-        if not 0 <= density <= 1:
-            raise ValueError(f"sparsetrain.explain: expected {name} to be in [0, 1], got {density}")
-    _check_rank("explain", "input_shape", input_shape, (3, 4))
-    _check_rank("explain", "weight_shape", weight_shape, (4,))
-    for name, shape in (("input_shape", input_shape), ("weight_shape", weight_shape)):
-        if not all(isinstance(size, int) and size >= 0 for size in shape):
-            raise ValueError(
-                f"sparsetrain.explain: expected {name} to be integers of at least 0, "
-                f"got {list(shape)}"
-            )
-    steps, reach = _pair("explain", "stride", stride), _pair("explain", "dilation", dilation)
-    sides, behind = _padding("explain", padding, weight_shape[2:], steps, reach)
-    # The operator's own checks, on tensors without storage.
-    x = torch.empty(tuple(input_shape), dtype=dtype, device="meta")
-    w = torch.empty(tuple(weight_shape), dtype=dtype, device="meta")
-    conv2d(x, w, None, stride, padding, dilation, groups, backend=backend)
-    n, c, height, width = input_shape if len(input_shape) == 4 else (1, *input_shape)
-    k, _, r, s = weight_shape
-    size = (n, c, height + behind[0], width + behind[1])
-    geometry = _C.ConvShape(*size, k, r, s, *steps, *sides, *reach, groups)
-
-    kind, wanted = (
-        getattr(_C.DType, str(dtype).removeprefix("torch.")),
-        getattr(_C.Backend, backend),
-    )
-    densities = (input_density, grad_density)
-    gpu = _capability(architecture) if device == "cuda" else None
-
-    def choice(name: str) -> PassChoice:
-        direction = getattr(_C.Pass, name)
-        if device == "cuda":
-            precision, fixed = _C.dense_precision(kind), are_deterministic()
-            chosen = _C.choose_on_cuda(
-                geometry, direction, *densities, wanted, gpu, precision, fixed
-            )
-        else:
-            chosen = _C.choose(geometry, direction, kind, *densities, wanted)
-        return PassChoice(chosen.backend.name, chosen.reason, chosen.dense_ms, chosen.sparse_ms)
-
-    return Explanation(
-        choice("forward"),
-        choice("grad_input"),
-        choice("grad_weight"),
-    )
-
-
-def _capability(architecture: str | None) -> int | None:
-    """10 * major + minor of a compute capability, of the current GPU's by default; None without."""
-    if architecture is None:
-        if not torch.cuda.is_available():
-            return None
-        major, minor = torch.cuda.get_device_capability()
-        return 10 * major + minor
-    if not re.fullmatch(ARCHITECTURE, architecture):
-        raise ValueError(
-            f"sparsetrain.explain: expected architecture to be a compute capability such as '9.0', "
-            f"got {architecture!r}"
-        )
-    return int(architecture.replace(".", ""))

@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from torch import fx, nn
 
+from sparsetrain.op_kinds import NORM_MODULES, RELU_MODULES, guessed_role, node_role
 from sparsetrain.pruning import StateModule
-from sparsetrain.roles import NORM_MODULES, RELU_MODULES, guessed_role, node_role
 
 
 class Decision(NamedTuple):
-    """placement: "output", "input" or "none"; rule: why, in words."""
+    """placement: "output", "input" or "none"; reason: why, in words."""
 
     placement: str
-    rule: str
+    reason: str
 
 
 class _Tracer(fx.Tracer):
@@ -34,7 +34,7 @@ def decide(model: nn.Module) -> dict[str, Decision]:
 
     The model is traced with torch.fx as it trains; where that fails, or a convolution is not
     reached, the order in which modules were registered stands in for the order of execution, and
-    the rule says so. Neither parameters, modes nor attributes of the model change.
+    the reason says so. Neither parameters, modes nor attributes of the model change.
     """
     convs = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     if "" in convs:
@@ -52,8 +52,8 @@ def decide(model: nn.Module) -> dict[str, Decision]:
         ordered = _by_registration(model)
         for name in convs:
             if name not in decisions:
-                placement, rule = ordered[name]
-                decisions[name] = Decision(placement, f"{rule}; {why}")
+                placement, reason = ordered[name]
+                decisions[name] = Decision(placement, f"{reason}; {why}")
     return {name: _refine(conv, decisions[name]) for name, conv in convs.items()}
 
 
@@ -145,14 +145,14 @@ def _agree(calls: Iterable[Decision]) -> Decision:
     if len(placements) == 1:
         return calls[0]
     chosen = "output" if "output" in placements else "input"
-    rule = next(call.rule for call in calls if call.placement == chosen)
+    reason = next(call.reason for call in calls if call.placement == chosen)
     return Decision(
-        chosen, f"{rule}; called {len(calls)} times, elsewhere {_others(calls, chosen)}"
+        chosen, f"{reason}; called {len(calls)} times, elsewhere {_others(calls, chosen)}"
     )
 
 
 def _others(calls: list[Decision], chosen: str) -> str:
-    return " and ".join(sorted({call.rule for call in calls if call.placement != chosen}))
+    return " and ".join(sorted({call.reason for call in calls if call.placement != chosen}))
 
 
 def _by_registration(model: nn.Module) -> dict[str, Decision]:

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable
-from numbers import Real
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -16,7 +15,8 @@ from torch import Tensor, fx, nn
 from torch.compiler import is_compiling
 
 from sparsetrain import ops
-from sparsetrain.processes import grouped, rank_and_world
+from sparsetrain._checks import number, whole_number
+from sparsetrain.distributed import grouped, rank_and_world
 
 DEFAULT_RATE = 0.9
 DEFAULT_HISTORY = 4
@@ -54,36 +54,17 @@ def target(rate: float | None, density: float | None, where: str) -> Target:
         )
     if density is not None:
         # Below 1e-300 the factor 1 / density would not be finite.
-        if _number(density, "density", "(0, 1]", where) < 1e-300 or not density <= 1:
+        if number(density, "density", "(0, 1]", where) < 1e-300 or not density <= 1:
             raise ValueError(
                 f"sparsetrain.{where}: expected density to be in (0, 1], got {density!r}"
             )
         return Target(None, float(density), 1 / float(density))
     rate = DEFAULT_RATE if rate is None else rate
-    if not 0 <= _number(rate, "rate", "[0, 1)", where) < 1:
+    if not 0 <= number(rate, "rate", "[0, 1)", where) < 1:
         raise ValueError(f"sparsetrain.{where}: expected rate to be in [0, 1), got {rate!r}")
     # -Phi^-1((1-p)/2) is Phi^-1((1+p)/2), and does not round to Phi^-1(1) for p close to 1.
     quantile = -NormalDist().inv_cdf((1 - float(rate)) / 2)
     return Target(float(rate), None, math.sqrt(math.pi / 2) * quantile + 0.0)
-
-
-def _number(value: Any, what: str, interval: str, where: str) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(
-            f"sparsetrain.{where}: expected {what} to be a number in {interval}, got {value!r}"
-        )
-    return float(value)
-
-
-def whole_number(value: Any, what: str, where: str, below: int | None = None) -> int:
-    """`value` when it is an int in [0, below), else TypeError or ValueError."""
-    wanted = "an int of at least 0" + (f" and below {below}" if below is not None else "")
-    message = f"sparsetrain.{where}: expected {what} to be {wanted}, got {value!r}"
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(message)
-    if value < 0 or (below is not None and value >= below):
-        raise ValueError(message)
-    return value
 
 
 def derive_seed(name: str) -> int:
@@ -104,21 +85,21 @@ class StateModule(nn.Module):
     As a buffer it would enter the state_dict, and DDP would overwrite every rank's with rank 0's.
     It moves with the module between devices and keeps its dtype and its values whatever is done.
 
-    lagged: on CUDA, ops.density_slot of the state: what `auto` reads without waiting for it.
+    _density_slot: on CUDA, ops.density_slot of the state: what `auto` reads without waiting for it.
     """
 
     state: Tensor
-    lagged: Tensor | None
+    _density_slot: Tensor | None
 
     def __init__(self, slots: int) -> None:
         super().__init__()
         self.state = torch.zeros(slots, dtype=torch.float64, device="cpu")
-        self.lagged = None
+        self._density_slot = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Of a copy or of what was pickled: with a slot of its own, which a copied one is not."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.lagged = ops.density_slot(self.state)
+        self._density_slot = ops.density_slot(self.state)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StateModule:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -129,7 +110,7 @@ class StateModule(nn.Module):
         """Brings the state to `device`; a state is never meta, its values could not come back."""
         if device != self.state.device and device.type != "meta":
             self.state = self.state.to(device)
-            self.lagged = None if is_compiling() else ops.density_slot(self.state)
+            self._density_slot = None if is_compiling() else ops.density_slot(self.state)
 
 
 class PruneGrad(StateModule):
@@ -216,7 +197,7 @@ class PruneGrad(StateModule):
             self.move(input.device)
         if grouped() and dist.get_rank() != self.rank:
             self._draw_as_rank(dist.get_rank())
-        return ops.prune_grad(input, self.state, self.lagged)
+        return ops.prune_grad(input, self.state, self._density_slot)
 
     def _draw_as_rank(self, rank: int) -> None:
         """Shifts the seed from this pruner's rank to another, modulo 2^53, exactly and invertibly.

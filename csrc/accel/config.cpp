@@ -26,7 +26,7 @@ Config wide_port168() {
 
 Config sparse672() {
   Config chip = named(Config{}, "sparsetrain672");
-  chip.groups *= 4;
+  chip.pe_groups *= 4;
   chip.buffer_bytes *= 4;
   chip.dram_bytes_per_cycle *= 4;
   return chip;
@@ -60,7 +60,7 @@ void check(const Config& chip) {
   };
   constexpr int64_t kMost = int64_t{1} << 40;  // keeps every product of two numbers inside int64
   for (const Bound& b :
-       {Bound{"groups", chip.groups, 1, 1 << 20}, Bound{"pes_per_group", chip.pes_per_group, 1, 64},
+       {Bound{"pe_groups", chip.pe_groups, 1, 1 << 20}, Bound{"pes_per_group", chip.pes_per_group, 1, 64},
         Bound{"clock_mhz", chip.clock_mhz, 1, 1 << 20},
         Bound{"buffer_bytes", chip.buffer_bytes, 64, kMost},
         Bound{"port_bytes_per_cycle", chip.port_bytes_per_cycle, 1, 1 << 20},

@@ -12,7 +12,7 @@ namespace sparsetrain::accel {
 struct Config {
   std::string name = "custom";
   // 56 groups of 3 PEs: 168 PEs as in Eyeriss, the paper's baseline (T, recalled; the split is A).
-  int64_t groups = 56;
+  int64_t pe_groups = 56;
   int64_t pes_per_group = 3;
   // A: a modest clock for 14 nm; cycles do not depend on it.
   int64_t clock_mhz = 800;
@@ -35,7 +35,7 @@ struct Config {
   // False: the dense twin. Every product is computed and rows are stored uncompressed.
   bool skips_zeros = true;
 
-  int64_t pes() const { return groups * pes_per_group; }
+  int64_t pes() const { return pe_groups * pes_per_group; }
   bool operator==(const Config&) const = default;
 };
 

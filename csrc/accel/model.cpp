@@ -47,11 +47,11 @@ Report model(const Workload& workload, const Config& chip) {
       const Plan p = plan(layer, pass, chip);
       Tally t;
       if (pass == Pass::kGradWeight) {
-        t = model_weights(profile, p, chip);
+        t = model_osrc(profile, p, chip);
         t.output = static_cast<double>(p.slabs) * bytes.w;
         t.port += static_cast<double>(p.slabs - 1) * bytes.w;  // partial sums of dw, read back
       } else {
-        t = model_gather(profile, pass, chip);
+        t = model_src(profile, pass, chip);
         t.output = pass == Pass::kForward ? bytes.y : bytes.dx;
       }
       passes[static_cast<size_t>(pass)] = counts(t, p, chip);

@@ -19,8 +19,8 @@ struct Tally {
   double makespan = 0;
 };
 // Forward (SRC) and kGradInput (MSRC): one task an output row segment.
-Tally model_gather(const Profile& profile, Pass pass, const Config& chip);
+Tally model_src(const Profile& profile, Pass pass, const Config& chip);
 // kGradWeight (OSRC): one task a channel, pes_per_group rows of dw and slab.
-Tally model_weights(const Profile& profile, const Plan& plan, const Config& chip);
+Tally model_osrc(const Profile& profile, const Plan& plan, const Config& chip);
 
 }  // namespace sparsetrain::accel

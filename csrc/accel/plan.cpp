@@ -60,7 +60,7 @@ void fill(const Gather& g, int64_t tile, bool slab_resident, double half, Plan* 
       g.w * tile_share + slab * (slab_resident ? streamed : first_in * g.in + tile_share * g.own);
 }
 
-Plan plan_gather(const Gather& g, double half) {
+Plan plan_src(const Gather& g, double half) {
   Plan resident_tile{}, resident_slab{};
   fill(g, ceil_div(g.outputs, std::min(g.outputs, pieces(g.w, half))), false, half, &resident_tile);
   fill(g, ceil_div(g.outputs, std::min(g.outputs, pieces(g.w, half / 2))), true, half,
@@ -74,7 +74,7 @@ int64_t channel_tile(int64_t most, int64_t group_channels) {
   return most >= group_channels ? most / group_channels * group_channels : most;
 }
 
-Plan plan_weights(const ConvShape& s, const Footprint& f, const Config& chip) {
+Plan plan_osrc(const ConvShape& s, const Footprint& f, const Config& chip) {
   const double half = static_cast<double>(chip.buffer_bytes) / 2;
   const int64_t cg = s.C / s.groups, kg = s.K / s.groups;
   const double each = static_cast<double>(s.R * s.S * chip.value_bits) / 8;
@@ -154,20 +154,19 @@ Plan plan(const Layer& layer, Pass pass, const Config& chip) {
   const double half = static_cast<double>(chip.buffer_bytes) / 2;
   switch (pass) {
     case Pass::kForward: {
-      Plan p = plan_gather({s.K, s.K / s.groups, s.groups, s.N * s.P(), f.w, f.x, 0, f.y}, half);
+      Plan p = plan_src({s.K, s.K / s.groups, s.groups, s.N * s.P(), f.w, f.x, 0, f.y}, half);
       p.c_tile = s.C / s.groups;
       return p;
     }
     case Pass::kGradInput: {
-      Plan p =
-          plan_gather({s.C, s.C / s.groups, s.groups, s.N * s.H, f.w, f.dy, f.mask, f.dx}, half);
+      Plan p = plan_src({s.C, s.C / s.groups, s.groups, s.N * s.H, f.w, f.dy, f.mask, f.dx}, half);
       p.k_tile = s.K / s.groups;
       return p;
     }
     case Pass::kGradWeight:
       break;
   }
-  return plan_weights(s, f, chip);
+  return plan_osrc(s, f, chip);
 }
 
 }  // namespace sparsetrain::accel

@@ -31,7 +31,7 @@ void run_job(const Job& job, const Workload& workload, const Config& chip,
              const std::vector<std::shared_ptr<const Trace>>& traces, Report* report) {
   const auto index = static_cast<size_t>(job.begin->layer);
   const Layer& layer = workload.layers[index];
-  const auto run = job.begin->pass == Pass::kGradWeight ? simulate_weights : simulate_gather;
+  const auto run = job.begin->pass == Pass::kGradWeight ? simulate_osrc : simulate_src;
   report->layers[index][static_cast<size_t>(job.begin->pass)] =
       run(job.begin, job.end, layer, *traces[index], chip);
 }

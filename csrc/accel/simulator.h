@@ -20,15 +20,15 @@ struct TaskCost {
 };
 
 // The blocks of one pass of one layer, in order, on an idle machine.
-Counts simulate_gather(const Block* begin, const Block* end, const Layer& layer, const Trace& trace,
-                       const Config& chip);
-Counts simulate_weights(const Block* begin, const Block* end, const Layer& layer,
-                        const Trace& trace, const Config& chip);
+Counts simulate_src(const Block* begin, const Block* end, const Layer& layer, const Trace& trace,
+                    const Config& chip);
+Counts simulate_osrc(const Block* begin, const Block* end, const Layer& layer, const Trace& trace,
+                     const Config& chip);
 
 // The race of a pass between its tasks and its DRAM stream; adds up counts.
 class PassClock {
  public:
-  PassClock(const Config& chip) : chip_(chip), dispatcher_(chip.groups) {}
+  PassClock(const Config& chip) : chip_(chip), dispatcher_(chip.pe_groups) {}
 
   void open(const Block& block) {
     counts_.dram_read_bytes += block.load_bytes;

@@ -8,8 +8,8 @@
 #include <torch/library.h>
 
 #include "checks.h"
-#include "cpu_conv.h"
 #include "ops.h"
+#include "plain_conv.h"
 
 namespace sparsetrain {
 namespace {
@@ -251,7 +251,7 @@ struct PruneGrad : Function<PruneGrad> {
   }
 };
 
-struct ObserveGrad : Function<ObserveGrad> {
+struct CountGradNonzeros : Function<CountGradNonzeros> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& state,
                             int64_t every, const std::optional<at::Tensor>& density) {
     ctx->saved_data["state"] = state;
@@ -260,8 +260,8 @@ struct ObserveGrad : Function<ObserveGrad> {
     return input.detach();
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    ops::observe(grads[0], ctx->saved_data["state"].toTensor(), ctx->saved_data["every"].toInt(),
-                 saved(ctx, "density"));
+    ops::count_nonzeros(grads[0], ctx->saved_data["state"].toTensor(),
+                        ctx->saved_data["every"].toInt(), saved(ctx, "density"));
     return {grads[0], {}, {}, {}};
   }
 };
@@ -271,9 +271,9 @@ at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state,
   return PruneGrad::apply(input, state, density);
 }
 
-at::Tensor observe_grad(const at::Tensor& input, const at::Tensor& state, int64_t every,
-                        const std::optional<at::Tensor>& density) {
-  return ObserveGrad::apply(input, state, every, density);
+at::Tensor count_grad_nonzeros(const at::Tensor& input, const at::Tensor& state, int64_t every,
+                               const std::optional<at::Tensor>& density) {
+  return CountGradNonzeros::apply(input, state, every, density);
 }
 
 // As torch's convolution: every floating operand in autocast's lower precision.
@@ -305,7 +305,7 @@ TORCH_LIBRARY_IMPL(sparsetrain, Autograd, m) {
 
 TORCH_LIBRARY_IMPL(sparsetrain, CompositeImplicitAutograd, m) {
   m.impl("prune_grad", sparsetrain::prune_grad);
-  m.impl("observe_grad", sparsetrain::observe_grad);
+  m.impl("count_grad_nonzeros", sparsetrain::count_grad_nonzeros);
 }
 
 TORCH_LIBRARY_IMPL(sparsetrain, AutocastCPU, m) {

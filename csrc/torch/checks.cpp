@@ -3,7 +3,7 @@
 
 #include <cstdlib>
 
-#include "../kernels/state.h"
+#include "../kernels/common/state_slots.h"
 
 namespace sparsetrain {
 
@@ -160,14 +160,14 @@ void check_prune_step(const at::Tensor& grad, const at::Tensor& s,
                     c10::str("on ", grad.device(), " like grad"), s.device());
 }
 
-void check_observe(const at::Tensor& input, const at::Tensor& s, int64_t every,
-                   const std::optional<at::Tensor>& density) {
-  const char* op = "observe";
+void check_count_nonzeros(const at::Tensor& input, const at::Tensor& s, int64_t every,
+                          const std::optional<at::Tensor>& density) {
+  const char* op = "count_nonzeros";
   check_density(op, "density", density, input);
   SPARSETRAIN_CHECK(s.scalar_type() == at::kDouble && s.dim() == 1 &&
-                        s.sym_size(0) == int64_t{state::kObserverSlots} && s.is_contiguous(),
+                        s.sym_size(0) == int64_t{state::kCounterSlots} && s.is_contiguous(),
                     ValueError, op, "state",
-                    c10::str("contiguous float64 [", int64_t{state::kObserverSlots}, "]"),
+                    c10::str("contiguous float64 [", int64_t{state::kCounterSlots}, "]"),
                     c10::str(s.scalar_type(), " ", s.sym_sizes()));
   SPARSETRAIN_CHECK(s.device() == input.device(), ValueError, op, "state",
                     c10::str("on ", input.device(), " like input"), s.device());

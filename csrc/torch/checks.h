@@ -8,7 +8,7 @@
 #include <optional>
 #include <string_view>
 
-#include "../kernels/choose.h"
+#include "../choice/choose.h"
 #include "../shape.h"
 
 namespace sparsetrain {
@@ -55,7 +55,7 @@ void check_density(const char* op, const char* what, const std::optional<at::Ten
 void check_prune(const at::Tensor& grad, const at::Tensor& threshold, const at::Tensor& rng);
 void check_prune_step(const at::Tensor& grad, const at::Tensor& state,
                       const std::optional<at::Tensor>& density);
-void check_observe(const at::Tensor& input, const at::Tensor& state, int64_t every,
-                   const std::optional<at::Tensor>& density);
+void check_count_nonzeros(const at::Tensor& input, const at::Tensor& state, int64_t every,
+                          const std::optional<at::Tensor>& density);
 
 }  // namespace sparsetrain

@@ -6,7 +6,7 @@
 #include <optional>
 #include <tuple>
 
-#include "../kernels/choose.h"
+#include "../choice/choose.h"
 
 namespace sparsetrain {
 

@@ -5,8 +5,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
-#include "../kernels/state.h"
-#include "../kernels/storage.h"
+#include "../kernels/common/state_slots.h"
+#include "../kernels/common/storage.h"
 
 namespace sparsetrain {
 

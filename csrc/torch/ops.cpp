@@ -16,8 +16,9 @@ TORCH_LIBRARY(sparsetrain, m) {
   // is declared would be handed a copy where torch.compile makes programs functional.
   m.def("prune_step(Tensor grad, Tensor(a!) state, Tensor? density=None) -> Tensor");
   m.def("prune_grad(Tensor input, Tensor state, Tensor? density=None) -> Tensor");
-  m.def("observe(Tensor input, Tensor(a!) state, int every, Tensor? density=None) -> ()");
-  m.def("observe_grad(Tensor input, Tensor state, int every, Tensor? density=None) -> Tensor");
+  m.def("count_nonzeros(Tensor input, Tensor(a!) state, int every, Tensor? density=None) -> ()");
+  m.def(
+      "count_grad_nonzeros(Tensor input, Tensor state, int every, Tensor? density=None) -> Tensor");
   m.def(
       "conv2d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, "
       "SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, str backend='auto', "
@@ -80,9 +81,9 @@ at::Tensor prune_step_meta(const at::Tensor& grad, const at::Tensor& state,
   return empty_in_order_of(grad);
 }
 
-void observe_meta(const at::Tensor& input, const at::Tensor& state, int64_t every,
-                  const std::optional<at::Tensor>& density) {
-  check_observe(input, state, every, density);
+void count_nonzeros_meta(const at::Tensor& input, const at::Tensor& state, int64_t every,
+                         const std::optional<at::Tensor>& density) {
+  check_count_nonzeros(input, state, every, density);
 }
 
 }  // namespace
@@ -128,9 +129,9 @@ at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state,
   return op.call(input, state, density);
 }
 
-void observe(const at::Tensor& input, const at::Tensor& state, int64_t every,
-             const std::optional<at::Tensor>& density) {
-  static auto op = typed_operator<decltype(observe)>("sparsetrain::observe");
+void count_nonzeros(const at::Tensor& input, const at::Tensor& state, int64_t every,
+                    const std::optional<at::Tensor>& density) {
+  static auto op = typed_operator<decltype(count_nonzeros)>("sparsetrain::count_nonzeros");
   op.call(input, state, every, density);
 }
 
@@ -142,5 +143,5 @@ TORCH_LIBRARY_IMPL(sparsetrain, Meta, m) {
   m.impl("conv2d_backward", sparsetrain::conv2d_backward_meta);
   m.impl("prune", sparsetrain::prune_meta);
   m.impl("prune_step", sparsetrain::prune_step_meta);
-  m.impl("observe", sparsetrain::observe_meta);
+  m.impl("count_nonzeros", sparsetrain::count_nonzeros_meta);
 }

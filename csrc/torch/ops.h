@@ -30,7 +30,7 @@ at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state,
                       const std::optional<at::Tensor>& density = {});
 at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state,
                       const std::optional<at::Tensor>& density = {});
-void observe(const at::Tensor& input, const at::Tensor& state, int64_t every,
-             const std::optional<at::Tensor>& density = {});
+void count_nonzeros(const at::Tensor& input, const at::Tensor& state, int64_t every,
+                    const std::optional<at::Tensor>& density = {});
 
 }  // namespace sparsetrain::ops

@@ -3,7 +3,7 @@
 
 #include <ATen/Context.h>
 
-#include "../kernels/choose.h"
+#include "../choice/choose.h"
 
 namespace sparsetrain {
 

@@ -1,18 +1,17 @@
 """What a training step would cost on the SparseTrain accelerator and on its dense twin."""
 
+from sparsetrain._checks import nearest
 from sparsetrain.accel.chips import (
     CHIPS,
     PRICES,
     chip,
     dense_twin168,
-    nearest,
     prices,
     sparsetrain168,
 )
 from sparsetrain.accel.core import Config, Counts, Energy, Prices, dense_twin
 from sparsetrain.accel.exploring import Point, explore
 from sparsetrain.accel.layers import Layer, Workload
-from sparsetrain.accel.limits import bound, limits, utilisation
 from sparsetrain.accel.meter import CostMeter, LayerCost, StepCost
 from sparsetrain.accel.recording import Recorder, record, workload
 from sparsetrain.accel.report import (
@@ -25,7 +24,7 @@ from sparsetrain.accel.report import (
     estimate,
     simulate,
 )
-from sparsetrain.accel.tables import gains, layer_rows, total
+from sparsetrain.accel.tables import bound, gains, layer_rows, limits, total, utilisation
 from sparsetrain.accel.toml import find_chip, find_prices, read_toml
 
 __all__ = [

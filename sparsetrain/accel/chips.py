@@ -1,10 +1,10 @@
 """The named chips and price tables, and how to make others of them."""
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from sparsetrain._checks import nearest
 from sparsetrain.accel.core import Config, Prices, named_chips, named_prices
 
 CHIPS: Mapping[str, Config] = MappingProxyType({chip.name: chip for chip in named_chips()})
@@ -13,13 +13,6 @@ PRICES: Mapping[str, Prices] = MappingProxyType({table.name: table for table in 
 sparsetrain168: Config = CHIPS["sparsetrain168"]
 dense_twin168: Config = CHIPS["dense_twin168"]
 DEFAULT_PRICES: Prices = next(iter(PRICES.values()))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What an error says after an unknown name: the known name most like it, then all of them."""
-    names = sorted(known)
-    like = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-    return f"did you mean {like[0]!r}? known are {', '.join(names)}"
 
 
 def chip(which: str | Config = "sparsetrain168", **changes: Any) -> Config:

@@ -1,6 +1,6 @@
 """The C++ room's values and functions under Python names; core.pyi has their types."""
 
-from sparsetrain import _C
+from sparsetrain._native import _C
 
 Bitmap = _C.accel.Bitmap
 Block = _C.accel.Block
@@ -22,7 +22,7 @@ group_cycles = _C.accel.group_cycles
 model = _C.accel.model
 named_chips = _C.accel.named_chips
 named_prices = _C.accel.named_prices
-observe = _C.accel.observe
+nonzero_maps = _C.accel.nonzero_maps
 price = _C.accel.price
 print_program = _C.accel.print_program
 simulate = _C.accel.simulate

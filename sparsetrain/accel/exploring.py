@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparsetrain.accel.chips import DEFAULT_PRICES, chip, nearest, sparsetrain168
+from sparsetrain._checks import nearest
+from sparsetrain.accel.chips import DEFAULT_PRICES, chip, sparsetrain168
 from sparsetrain.accel.core import Config, Prices, dense_twin
 from sparsetrain.accel.layers import Workload
 from sparsetrain.accel.report import estimate
@@ -47,7 +48,7 @@ def area_proxy_kb(machine: Config) -> float:
     return (
         machine.buffer_bytes / 1024
         + PE_KB * machine.pes
-        + PORT_BYTE_KB * machine.groups * machine.port_bytes_per_cycle
+        + PORT_BYTE_KB * machine.pe_groups * machine.port_bytes_per_cycle
         + DRAM_BYTE_KB * machine.dram_bytes_per_cycle
     )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparsetrain.accel.core import Bitmap, ConvShape, Maps, Trace, observe, window_variance
+from sparsetrain.accel.core import Bitmap, ConvShape, Maps, Trace, nonzero_maps, window_variance
 
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -48,7 +48,7 @@ def observe_tensor(tensor: Tensor, images: int) -> Callable[[], Observed]:
         return observe_on_device(tensor, images)
     words = _words(tensor)
     is_float = tensor.is_floating_point()
-    seen = Observed(*observe(words, is_float), Bitmap(words, is_float, images))
+    seen = Observed(*nonzero_maps(words, is_float), Bitmap(words, is_float, images))
     return lambda: seen
 
 

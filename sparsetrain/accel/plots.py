@@ -74,7 +74,7 @@ def _roofline(axes: Any, compared: Comparison) -> None:
     from matplotlib.ticker import LogLocator
 
     chip = compared.report.chip
-    port, most = chip.groups * chip.port_bytes_per_cycle, chip.pes
+    port, most = chip.pe_groups * chip.port_bytes_per_cycle, chip.pes
     intensities = [most / port / 4, most / port * 4]
     for number, stage in enumerate(PASSES):
         counts = [getattr(layer, stage) for layer in compared.report.layers]

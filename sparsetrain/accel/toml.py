@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsetrain.accel.chips import CHIPS, PRICES, check_numbers, chip, nearest, prices
+from sparsetrain._checks import nearest
+from sparsetrain.accel.chips import CHIPS, PRICES, check_numbers, chip, prices
 from sparsetrain.accel.core import Config, Prices
 
 _PRICES = ("mac_pj", "register_pj", "buffer_read_pj", "buffer_write_pj", "dram_pj")
@@ -24,7 +25,7 @@ def read_toml(path: Path | str) -> Catalogue:
 
         [chips.mine]             # numbers not given are those of `base`
         base = "sparsetrain168"
-        groups = 28
+        pe_groups = 28
         [prices.mine]            # pJ of a 16-bit word; all five
         mac_pj = 0.5
         register_pj = 0.06

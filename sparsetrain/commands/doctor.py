@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sparsetrain
-from sparsetrain import _C, accel, ops, reference
+from sparsetrain import accel, ops, reference
+from sparsetrain._native import _C
 from sparsetrain.pruning import NONZEROS, PruneGrad
 
 REBUILD = "Build again: `make build`, or `pip install --no-build-isolation .` where torch is"
@@ -158,7 +159,7 @@ def _pruner() -> bool:
 
 def _observe() -> bool:
     state = torch.zeros(3, dtype=torch.float64)
-    ops.observe(torch.tensor([0.0, 1.0, 2.0]), state, 1)
+    ops.count_nonzeros(torch.tensor([0.0, 1.0, 2.0]), state, 1)
     return state.tolist() == [1, 3, 2]
 
 
@@ -182,6 +183,6 @@ TESTS: dict[str, Callable[[], bool]] = {
         for dtype in (torch.float32, torch.float64, torch.bfloat16)
     },
     "PruneGrad": _pruner,
-    "observe": _observe,
+    "count_nonzeros": _observe,
     "accel": _count,
 }

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from sparsetrain import accel
 from sparsetrain.commands import network
-from sparsetrain.files import write_csv, write_json
+from sparsetrain.experiments.files import write_csv, write_json
 
 
 @click.command()

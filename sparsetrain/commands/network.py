@@ -10,9 +10,10 @@ import click
 import torch
 from torch import nn
 
-from sparsetrain import accel, networks
+from sparsetrain import accel
 from sparsetrain.accel.plots import check_plot
-from sparsetrain.files import check_writable
+from sparsetrain.experiments import networks
+from sparsetrain.experiments.files import check_writable
 
 # What a dataset's images are: channels, size, classes.
 DATASETS = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from sparsetrain import report as pages
-from sparsetrain.files import check_writable
-from sparsetrain.sweep import RESULT, read_results
+from sparsetrain.experiments import report as pages
+from sparsetrain.experiments.files import check_writable
+from sparsetrain.experiments.sweep import RESULT, read_results
 
 
 @click.command()
@@ -35,7 +35,7 @@ def report(results: tuple[Path, ...], output: Path, markdown: bool) -> None:
 def _read(path: Path) -> list[dict[str, Any]]:
     if path.suffix != ".json":
         return read_results(path / "results.jsonl" if path.is_dir() else path)
-    where = f"sparsetrain.report: expected {path} to be"
+    where = f"sparsetrain.experiments.report: expected {path} to be"
     if not path.is_file():
         raise FileNotFoundError(f"{where} a results file, got none")
     try:

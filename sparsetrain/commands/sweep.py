@@ -10,11 +10,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from sparsetrain import datasets
-from sparsetrain.interrupt import Interrupt
+from sparsetrain.experiments import datasets
+from sparsetrain.experiments.interrupt import Interrupt
+from sparsetrain.experiments.sweep import Folder, name, plan, read_toml, work
+from sparsetrain.experiments.training import Settings
 from sparsetrain.ops import CPU_BACKENDS
-from sparsetrain.sweep import Folder, name, plan, read_toml, work
-from sparsetrain.training import Settings
 
 
 @click.command()

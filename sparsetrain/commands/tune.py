@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from sparsetrain import tuning, tuning_cuda
-from sparsetrain.costs import CostTable, adopt_costs
-from sparsetrain.files import check_writable, write_json
+from sparsetrain.cost_table import CostTable, adopt_costs
+from sparsetrain.experiments.files import check_writable, write_json
+from sparsetrain.tuning import cpu as tuning
+from sparsetrain.tuning import cuda as tuning_cuda
+from sparsetrain.tuning import fit
 
 
 @click.command()
@@ -36,7 +38,7 @@ def tune(file: Path, device: str, dtypes: tuple[str, ...]) -> None:
     """
     check_writable(file)
     if device == "cpu" and "float64" in dtypes:
-        known = ", ".join(tuning.STORAGES)
+        known = ", ".join(fit.STORAGES)
         raise ValueError(
             f"sparsetrain.tune: expected --dtype to be one of {known} on the CPU, got 'float64'"
         )
@@ -75,7 +77,7 @@ def _show(title: str, passes: CostTable) -> None:
     shown.add_column("pass", no_wrap=True)
     for unit in units:
         shown.add_column(unit.removesuffix("_ns").replace("_", " "), justify="right")
-    for name in tuning.PASSES:
+    for name in fit.PASSES:
         costs = (passes[name][u] for u in units)
         shown.add_row(name, *(f"{ns:,.0f}" if ns >= 100 else f"{ns:.3g}" for ns in costs))
     Console().print(shown)

@@ -74,7 +74,7 @@ ConvShape shape() {
 
 Config chip() {
   Config c;
-  c.groups = pick(1, 4);
+  c.pe_groups = pick(1, 4);
   c.pes_per_group = pick(1, 4);
   c.buffer_bytes = std::array{600, 1500, 4000, 395264}[static_cast<size_t>(pick(0, 3))];
   c.port_bytes_per_cycle = std::array{1, 3, 8, 16}[static_cast<size_t>(pick(0, 3))];
@@ -131,7 +131,7 @@ void check_laws(const Layer& l, const Program& program, const Config& c,
                 const std::array<Counts, 3>& counts) {
   const auto more = simulate(program, {{denser(l)}}, c, 1, 0).layers[0];
   Config wider = c;
-  wider.groups += 1;
+  wider.pe_groups += 1;
   const auto faster = simulate(program, {{l}}, wider, 2, 0).layers[0];
   for (size_t pass = 0; pass < 3; ++pass) {
     CHECK(more[pass].cycles >= counts[pass].cycles);

@@ -250,7 +250,7 @@ class Chip {
   };
 
   int64_t step(const std::vector<Task>& tasks, int64_t stream) const {
-    std::vector<Group> groups(static_cast<size_t>(chip_.groups));
+    std::vector<Group> groups(static_cast<size_t>(chip_.pe_groups));
     size_t next = 0;
     int64_t arrived = 0;
     for (int64_t clock = 0;; ++clock) {

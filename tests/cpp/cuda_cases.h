@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "check.h"
-#include "kernels/storage.h"
+#include "kernels/common/storage.h"
 #include "shape.h"
 
 namespace sparsetrain {

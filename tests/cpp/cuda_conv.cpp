@@ -3,8 +3,8 @@
 #include <random>
 
 #include "check.h"
+#include "choice/choose.h"
 #include "cuda_cases.h"
-#include "kernels/choose.h"
 #include "kernels/cuda/api.h"
 
 namespace {

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "check.h"
+#include "kernels/cpu/prune.h"
 #include "kernels/cuda/api.h"
-#include "kernels/prune.h"
 
 namespace {
 
@@ -121,22 +121,22 @@ void steps_as_the_cpu(int64_t history) {
 
 template <class T>
 void counts_every_third_call(int64_t n, bool aligned, unsigned calls) {
-  double state[state::kObserverSlots] = {};
+  double state[state::kCounterSlots] = {};
   int64_t counted = -1;
   double density = -1, told = -1;
   for (unsigned call = 0; call < calls; ++call) {
     Memory<T> data(n, aligned);
     fill(data, n, call, false);
-    Memory<char> scratch(cuda::observe_scratch_bytes(n), true);
-    CHECK(cuda::observe(data.data(), n, 3, state, call == 3 ? nullptr : &density, scratch.data(),
-                        nullptr) == cudaSuccess);
+    Memory<char> scratch(cuda::count_nonzeros_scratch_bytes(n), true);
+    CHECK(cuda::count_nonzeros(data.data(), n, 3, state, call == 3 ? nullptr : &density,
+                               scratch.data(), nullptr) == cudaSuccess);
     if (call % 3 == 0) {
       counted = 0;
       for (int64_t i = 0; i < n; ++i) counted += Storage<T>::load(data[i]) != 0;
     }
     CHECK(state[state::kCalls] == call + 1);
-    CHECK(state[state::kObservedElements] == static_cast<double>(n));
-    CHECK(state[state::kObservedNonzeros] == static_cast<double>(counted));
+    CHECK(state[state::kCountedElements] == static_cast<double>(n));
+    CHECK(state[state::kCountedNonzeros] == static_cast<double>(counted));
     if (call == 0) told = static_cast<double>(counted) / static_cast<double>(n);  // NaN for none
     CHECK(same(density, told));
   }

@@ -145,18 +145,18 @@ void check(const ConvShape& s, double density, bool last, bool weight_last, std:
   for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
     if (!supported(isa) || (isa == Isa::kAvx512 && kThreadSanitizer)) continue;
     const Kernels<T>& k = kernels<T>(isa);
-    run_spread(k, s, Pass::kForward, x, w, bias.data.data(), y);
+    run_scatter(k, s, Pass::kForward, x, w, bias.data.data(), y);
     compare(k.name, "forward", s, y, y0, y1);
-    run_spread(k, s, Pass::kGradInput, dy, w, static_cast<const T*>(nullptr), dx);
+    run_scatter(k, s, Pass::kGradInput, dy, w, static_cast<const T*>(nullptr), dx);
     compare(k.name, "grad_input", s, dx, dx0, dx1);
     Tensor<T> split = dw;
-    run_correlate(k, s, 1, false, dy, x, dw);
-    run_correlate(k, s, 5, false, dy, x, split);
+    run_grad_weight(k, s, 1, false, dy, x, dw);
+    run_grad_weight(k, s, 5, false, dy, x, split);
     compare(k.name, "grad_weight", s, dw, dw0, dw1);
-    if (has_exchanged_roles(s)) {
-      Tensor<T> exchanged = dw;
-      run_correlate(k, s, 3, true, x, dy, exchanged);
-      compare(k.name, "grad_weight by x", s, exchanged, dw0, dw1);
+    if (has_swapped_operands(s)) {
+      Tensor<T> swapped = dw;
+      run_grad_weight(k, s, 3, true, x, dy, swapped);
+      compare(k.name, "grad_weight by x", s, swapped, dw0, dw1);
     }
     k.channel_sums(std::as_const(dy).view(), s.N, s.K, P * Q, 0, s.K, db.data.data());
     compare(k.name, "grad_bias", s, db, db0, db1);

@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include "kernels/api.h"
-#include "kernels/choose.h"
+#include "choice/choose.h"
+#include "kernels/cpu/api.h"
 
 namespace sparsetrain::testing {
 
@@ -66,10 +66,10 @@ void deal(int64_t tasks, int64_t work_bytes, F&& f) {
 }
 
 template <class T>
-void run_spread(const Kernels<T>& k, const ConvShape& shape, Pass pass, const Tensor<T>& source,
-                const Tensor<T>& weight, const T* bias, Tensor<T>& out) {
+void run_scatter(const Kernels<T>& k, const ConvShape& shape, Pass pass, const Tensor<T>& source,
+                 const Tensor<T>& weight, const T* bias, Tensor<T>& out) {
   using S = typename Kernels<T>::Scalar;
-  const SpreadPlan plan = plan_spread(shape, pass, k.vector);
+  const ScatterPlan plan = plan_scatter(shape, pass, k.vector);
   Scratch value(plan.list_entries() * sizeof(S)), offset(plan.list_entries() * 4);
   Scratch start(plan.list_starts() * 4), base(plan.list_bases() * 8);
   const PixelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
@@ -78,18 +78,18 @@ void run_spread(const Kernels<T>& k, const ConvShape& shape, Pass pass, const Te
     k.pixel_lists(plan, source.view(), first, last, lists, work);
   });
   deal(plan.tasks(), plan.work_bytes(), [&](int64_t first, int64_t last, void* work) {
-    k.spread(plan, lists, weight.view(), bias, first, last, out.view(), work);
+    k.scatter(plan, lists, weight.view(), bias, first, last, out.view(), work);
   });
 }
 
-// The zeros of `source` are skipped: dy, or x with `exchanged` roles.
+// The zeros of `source` are skipped: dy, or x with `swapped` roles.
 template <class T>
-void run_correlate(const Kernels<T>& k, const ConvShape& shape, int threads, bool exchanged,
-                   const Tensor<T>& source, const Tensor<T>& dense, Tensor<T>& grad_weight) {
+void run_grad_weight(const Kernels<T>& k, const ConvShape& shape, int threads, bool swapped,
+                     const Tensor<T>& source, const Tensor<T>& dense, Tensor<T>& grad_weight) {
   using S = typename Kernels<T>::Scalar;
-  CorrelatePlan plan =
-      plan_correlate(exchanged ? exchanged_roles(shape) : shape, k.vector, threads);
-  plan.exchanged = exchanged;
+  GradWeightPlan plan =
+      plan_grad_weight(swapped ? swapped_operands(shape) : shape, k.vector, threads);
+  plan.swapped = swapped;
   Scratch value(plan.list_entries() * sizeof(S)), offset(plan.list_entries() * 4);
   Scratch start(plan.list_starts() * 4), base(plan.bands() * 8);
   const ChannelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
@@ -98,7 +98,7 @@ void run_correlate(const Kernels<T>& k, const ConvShape& shape, int threads, boo
     k.channel_lists(plan, source.view(), first, last, lists, work);
   });
   deal(plan.tasks(), plan.work_bytes(), [&](int64_t first, int64_t last, void* work) {
-    k.correlate(plan, lists, dense.view(), first, last, grad_weight.view(), work);
+    k.grad_weight(plan, lists, dense.view(), first, last, grad_weight.view(), work);
   });
 }
 

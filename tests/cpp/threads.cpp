@@ -6,7 +6,7 @@
 
 #include "accel/simulator.h"
 #include "check.h"
-#include "kernels/prune.h"
+#include "kernels/cpu/prune.h"
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <ATen/ATen.h>
 #undef CHECK  // c10 has one, which says less
 
-#include "../../csrc/torch/cuda_cusparse.h"
+#include "../../csrc/torch/cuda/cusparse_conv.h"
 #include "check.h"
 #include "cuda_cases.h"
 

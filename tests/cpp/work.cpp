@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "check.h"
-#include "kernels/inline.h"
+#include "kernels/cpu/inline.h"
 #include "kernels_run.h"
 
 namespace sparsetrain::counting {
@@ -15,7 +15,7 @@ std::atomic<int64_t> multiply_adds = 0;  // of whole vectors
 
 using Number = float;
 namespace plain {
-#include "kernels/vector_scalar.inl"
+#include "kernels/cpu/vector_scalar.inl"
 }
 struct Vector : plain::Vector {
   static Reg fma(Reg a, Reg b, Reg acc) {
@@ -24,8 +24,8 @@ struct Vector : plain::Vector {
   }
 };
 // clang-format off: in this order
-#include "kernels/unroll.inl"
-#include "kernels/all.inl"
+#include "kernels/cpu/unroll.inl"
+#include "kernels/cpu/all.inl"
 // clang-format on
 
 const Kernels<float> kTable = make_table<float>("counting");
@@ -45,7 +45,7 @@ void fill(Tensor<float>& t, size_t step) {
 
 // Vectors that one nonzero of source pixel (i, j) meets: for every kernel row that lands in the
 // output and every piece of it that lands, its slots.
-int64_t spread_work(const sparsetrain::SpreadPlan& plan, int64_t i, int64_t j) {
+int64_t scatter_work(const sparsetrain::ScatterPlan& plan, int64_t i, int64_t j) {
   int64_t rows = 0, slots = 0;
   for (int64_t out = 0; out < plan.out_height; ++out) {
     for (int64_t r = 0; r < plan.shape.R; ++r) rows += plan.source_row(out, r) == i;
@@ -59,9 +59,9 @@ int64_t spread_work(const sparsetrain::SpreadPlan& plan, int64_t i, int64_t j) {
   return rows * slots * plan.blocks * plan.registers;
 }
 
-void check_spread(const ConvShape& s, Pass pass, size_t step, bool last) {
+void check_scatter(const ConvShape& s, Pass pass, size_t step, bool last) {
   const auto& table = sparsetrain::counting::kTable;
-  const auto plan = sparsetrain::plan_spread(s, pass, table.vector);
+  const auto plan = sparsetrain::plan_scatter(s, pass, table.vector);
   Tensor<float> source(s.N, plan.source_channels * s.groups, plan.source_height, plan.source_width,
                        last);
   Tensor<float> out(s.N, plan.out_channels * s.groups, plan.out_height, plan.out_width, last);
@@ -72,21 +72,21 @@ void check_spread(const ConvShape& s, Pass pass, size_t step, bool last) {
     for (int64_t a = 0; a < source.sizes[1]; ++a)
       for (int64_t i = 0; i < plan.source_height; ++i)
         for (int64_t j = 0; j < plan.source_width; ++j)
-          if (source.at(n, a, i, j) != 0) expected += spread_work(plan, i, j);
+          if (source.at(n, a, i, j) != 0) expected += scatter_work(plan, i, j);
   sparsetrain::counting::multiply_adds = 0;
-  sparsetrain::testing::run_spread<float>(table, s, pass, source, w, nullptr, out);
+  sparsetrain::testing::run_scatter<float>(table, s, pass, source, w, nullptr, out);
   CHECK(sparsetrain::counting::multiply_adds == expected);
 }
 
-void check_correlate(const ConvShape& s, size_t step, bool last) {
+void check_grad_weight(const ConvShape& s, size_t step, bool last) {
   const auto& table = sparsetrain::counting::kTable;
-  const auto plan = sparsetrain::plan_correlate(s, table.vector, 1);
+  const auto plan = sparsetrain::plan_grad_weight(s, table.vector, 1);
   Tensor<float> x(s.N, s.C, s.H, s.W, last), dy(s.N, s.K, s.P(), s.Q(), last);
   Tensor<float> dw(s.K, s.C / s.groups, s.R, s.S, last);
   fill(dy, step);
   const auto nonzeros = std::count(dy.data.begin(), dy.data.end(), 1.0f);
   sparsetrain::counting::multiply_adds = 0;
-  sparsetrain::testing::run_correlate(table, s, 1, false, dy, x, dw);
+  sparsetrain::testing::run_grad_weight(table, s, 1, false, dy, x, dw);
   CHECK(sparsetrain::counting::multiply_adds ==
         nonzeros * s.R * s.S * plan.blocks * plan.registers);
 }
@@ -114,9 +114,9 @@ int main() {
   for (const ConvShape& s : shapes) {
     for (const size_t step : {0, 1, 3, 10}) {
       for (const bool last : {false, true}) {
-        check_spread(s, Pass::kForward, step, last);
-        check_spread(s, Pass::kGradInput, step, last);
-        check_correlate(s, step, last);
+        check_scatter(s, Pass::kForward, step, last);
+        check_scatter(s, Pass::kGradInput, step, last);
+        check_grad_weight(s, step, last);
       }
     }
   }

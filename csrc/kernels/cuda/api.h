@@ -6,7 +6,7 @@
 #include <cuda_runtime_api.h>
 
 #include "../../shape.h"
-#include "../pruner.h"
+#include "../common/prune_state.h"
 
 namespace sparsetrain::cuda {
 
@@ -28,13 +28,13 @@ cudaError_t prune_step(const T* grad, T* out, const PruneCall& call, double* sta
                        void* scratch, cudaStream_t stream);
 
 // Bytes of scratch, aligned to 8, that observe needs.
-int64_t observe_scratch_bytes(int64_t elements);
+int64_t count_nonzeros_scratch_bytes(int64_t elements);
 
-// Counts the nonzeros of data[elements] into state[kObserverSlots], and their share into *density
+// Counts the nonzeros of data[elements] into state[kCounterSlots], and their share into *density
 // as prune_step does, on every `every`-th call; the other calls read nothing but the state.
 template <class T>
-cudaError_t observe(const T* data, int64_t elements, int64_t every, double* state, double* density,
-                    void* scratch, cudaStream_t stream);
+cudaError_t count_nonzeros(const T* data, int64_t elements, int64_t every, double* state,
+                           double* density, void* scratch, cudaStream_t stream);
 
 // The convolutions below take the shapes for which choose_on_cuda() may answer "sparse".
 

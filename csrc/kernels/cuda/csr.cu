@@ -1,7 +1,7 @@
 // Compaction of dy. A list is what one thread or warp writes in one piece: a row of grad_input's
 // matrix; of grad_weight's the share of an output channel in a segment of output pixels, channel by
 // channel.
-#include "../storage.h"
+#include "../common/storage.h"
 #include "csr.h"
 #include "geometry.h"
 #include "launch.cuh"

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "../../shape.h"
-#include "../host_device.h"
+#include "../common/host_device.h"
 
 namespace sparsetrain::cuda {
 

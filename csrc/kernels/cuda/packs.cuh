@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../storage.h"
+#include "../common/storage.h"
 
 namespace sparsetrain::cuda {
 

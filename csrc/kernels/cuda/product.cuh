@@ -7,10 +7,10 @@
 // added in order, and nothing is atomic: the same operands give the same bits.
 #pragma once
 
-#include "../cuda_tile.h"
-#include "../storage.h"
+#include "../common/storage.h"
 #include "launch.cuh"
 #include "packs.cuh"
+#include "tile.h"
 
 namespace sparsetrain::cuda {
 

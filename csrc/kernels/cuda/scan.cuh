@@ -1,7 +1,7 @@
 // Counts to places: where each of many lists begins when all are written one behind the other.
 #pragma once
 
-#include "../host_device.h"
+#include "../common/host_device.h"
 #include "launch.cuh"
 
 namespace sparsetrain::cuda {

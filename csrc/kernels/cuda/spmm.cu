@@ -1,6 +1,6 @@
 // Every call of cuSPARSE. CSR_ALG3 always: the only algorithm that promises the same bits for the
 // same operands, and the one that 16-bit operands get anyway. No GPU has timed it against CSR_ALG2.
-#include "../storage.h"
+#include "../common/storage.h"
 #include "spmm.h"
 
 namespace sparsetrain::cuda {

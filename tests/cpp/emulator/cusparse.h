@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "cuda_runtime_api.h"
-#include "kernels/storage.h"
+#include "kernels/common/storage.h"
 
 enum cudaDataType { CUDA_R_32F, CUDA_R_64F, CUDA_R_16F, CUDA_R_16BF };
 enum cusparseStatus_t { CUSPARSE_STATUS_SUCCESS = 0, CUSPARSE_STATUS_INVALID_VALUE = 3 };

@@ -1,0 +1,204 @@
+"""The GPU commands without a GPU: rehearsed on the CPU, refused in one sentence."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import on_gpu
+import pytest
+import torch
+from click.testing import CliRunner
+from helpers.paths import ROOT
+from test_formats import assert_documented
+from torchvision.models import resnet18
+
+import sparsetrain
+from sparsetrain.__main__ import main
+from sparsetrain.tuning import cpu as tuning
+from sparsetrain.tuning import cuda as tuning_cuda
+
+FORMAT = "## On a GPU: `make test-gpu`, and `make bench-gpu` or `benchmarks/gpu.py --json FILE`"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["tests/gpu/on_gpu.py", "test"], ["tests/gpu/on_gpu.py", "bench"], ["benchmarks/gpu.py"]],
+    ids=" ".join,
+)
+def test_what_needs_a_gpu_says_so_in_one_sentence(command):
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2
+    sentence = f"{command[0]}: expected a GPU that torch can use, got none"
+    assert [line.startswith(sentence) for line in done.stderr.splitlines()] == [True]
+
+
+def test_the_short_list_runs():
+    on_gpu.short_list("cpu")
+
+
+@pytest.mark.parametrize(("code", "result"), [(0, "passed"), (3, "failed with exit code 3")])
+def test_results_of_every_step_are_kept(monkeypatch, tmp_path, code, result):
+    program = [sys.executable, "-c", f"print('hello'); raise SystemExit({code})"]
+    plan = [
+        ("build", [*program[:2], "print(1)"], {}),
+        ("tests", program, {}),
+        ("memcheck", None, {}),
+    ]
+    monkeypatch.setattr(on_gpu, "steps", lambda what: plan)
+    monkeypatch.setattr(on_gpu, "OUT", tmp_path)
+    assert on_gpu.run("test") == (code != 0)
+    written = json.loads((tmp_path / "test.json").read_text())
+    assert {name: step["result"] for name, step in written.items()} == {
+        "build": "passed",
+        "tests": result,
+        "memcheck": "skipped: no compute-sanitizer",
+    }
+    for step in written.values():
+        assert_documented(step, FORMAT, "### Steps")
+    assert f"== tests: {result}\nhello" in (tmp_path / "test.txt").read_text()
+
+
+def test_the_plan_of_both_commands():
+    assert [name for name, *_ in on_gpu.steps("test")] == ["build", "tests", *on_gpu.TOOLS]
+    bench = {name: command for name, command, _ in on_gpu.steps("bench")}
+    assert list(bench) == ["build", "tune", "benchmark"]
+    for name in ("build", "benchmark"):
+        assert (ROOT / bench[name][1]).is_file()
+    assert bench["tune"][4] == bench["benchmark"][-1]  # the costs that it fits are those in force
+    tests = next(command for name, command, _ in on_gpu.steps("test") if name == "tests")
+    assert {ROOT / file for file in tests if file.endswith(".py")} >= {
+        *ROOT.glob("tests/test_gpu*")
+    } - {Path(__file__)}
+
+
+COSTS = "## Costs of `auto`: `python -m sparsetrain tune FILE`"
+
+
+@pytest.fixture
+def rehearsed(monkeypatch):
+    """`tune --device cuda` on the CPU: the clock tells one millisecond more for each call."""
+    few = (tuning.Shape(2, 16, 8, 16, 3, 1), tuning.Shape(1, 8, 6, 12, 1, 1))
+
+    def once(calls):
+        for call in calls:
+            call()
+        return [1.0 + i for i in range(len(calls))]
+
+    for name, value in {"DEVICE": "cpu", "SHAPES": few, "milliseconds": once}.items():
+        monkeypatch.setattr(tuning_cuda, name, value)
+    monkeypatch.setattr(tuning_cuda, "architecture", lambda: "9.0")
+    yield
+    sparsetrain.set_costs(None)
+
+
+def tune(*arguments):
+    return CliRunner().invoke(main, ["tune", *map(str, arguments)])
+
+
+def test_tune_on_a_gpu_writes_what_is_documented_beside_what_is_there(rehearsed, tmp_path):
+    file = tmp_path / "costs.json"
+    run = tune(file, "--device", "cuda", "--dtype", "float32", "--dtype", "float64")
+    assert run.exit_code == 0, run.output
+    content = json.loads(file.read_text())
+    assert_documented(content, COSTS)
+    gpus = content["costs"].pop("cuda")
+    assert list(gpus["9.0"]) == ["fp32", "tf32", "fp64"]
+    for passes in gpus["9.0"].values():
+        assert list(passes) == sorted(tuning.PASSES)
+        for units in passes.values():
+            assert_documented(units, COSTS, "### `cuda`", ordered=False)
+            assert units["dense_call_ns"] + units["dense_mac_ns"] + units["dense_element_ns"] > 0
+    shipped = sparsetrain.costs()
+    assert content["costs"] == {k: v for k, v in shipped.items() if k != "cuda"}
+    sparsetrain.set_costs(file)
+    assert sparsetrain.costs()["cuda"] == gpus
+    sparsetrain.set_costs(None)
+    run = tune(file, "--device", "cuda", "--dtype", "bfloat16")
+    assert run.exit_code == 0, run.output
+    assert json.loads(file.read_text())["costs"]["cuda"]["9.0"].keys() == {*gpus["9.0"], "bf16"}
+    told = sparsetrain.explain((2, 16, 8, 8), (16, 16, 3, 3), device="cuda", architecture="9.0")
+    assert told.forward.dense_ms > 0
+
+
+def test_tune_times_each_precision_with_torchs_flags_set_and_restores_them(rehearsed, monkeypatch):
+    seen = []
+
+    def flags(calls):
+        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark))
+        return [1.0] * len(calls)
+
+    monkeypatch.setattr(tuning_cuda, "milliseconds", flags)
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    table = tuning_cuda.tune(("float32",), lambda: None)
+    per_precision = len(tuning_cuda.SHAPES) * len(tuning.PASSES)
+    assert seen == [(False, True)] * per_precision + [(True, True)] * per_precision
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == before
+    assert list(table["cuda"]["9.0"]) == ["fp32", "tf32"]
+
+
+def test_what_tune_refuses(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for arguments, sentence in (
+        (["--device", "cuda"], "sparsetrain.tune: expected a GPU that torch can use, got none"),
+        (["--dtype", "float64"], "sparsetrain.tune: expected --dtype to be one of float32, "),
+    ):
+        run = tune(tmp_path / "costs.json", *arguments)
+        assert run.exit_code == 2 and run.stderr.startswith(f"error: {sentence}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_benchmark_times_the_shapes_that_are_fitted(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    timed = {(64, channels, size) for channels, size in importlib.import_module("gpu").LAYERS}
+    fitted = {(s.batch, s.inputs, s.size) for s in tuning_cuda.SHAPES}
+    assert not fitted & timed
+    channels = {c for shape in tuning_cuda.SHAPES for c in (shape.inputs, shape.outputs)}
+    assert not channels & {64, 128, 256, 512, 1024, 2048}  # all that ResNet-50 has, but for 3
+
+
+def test_the_benchmark_is_as_documented(monkeypatch, tmp_path):
+    """With the GPU's clock and its description replaced, on the CPU."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    gpu = importlib.import_module("gpu")
+
+    def once(calls):
+        for call in calls:
+            call()
+        return [2.0] * len(calls)
+
+    described = {"gpu": "none", "multiprocessors": 0, "torch": "", "cuda": "", "cudnn": 0}
+    replacements = {
+        "DEVICE": "cpu",
+        "IMAGE": 32,
+        "PRUNED": (1000,),
+        "LAYERS": ((8, 5),),
+        # cuSPARSE is refused on the CPU
+        "BACKENDS": {"dense_ms": "dense", "sparse_ms": "sparse", "cusparse_ms": "sparse"},
+        "resnet50": resnet18,
+        "machine": lambda: described,
+        "milliseconds": once,
+    }
+    for name, value in replacements.items():
+        monkeypatch.setattr(gpu, name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    json_path, text_path = tmp_path / "figures.json", tmp_path / "figures.txt"
+    options = ["--json", str(json_path), "--text", str(text_path), "--batch", "2"]
+    result = CliRunner().invoke(gpu.main, options)
+    assert result.exit_code == 0, result.output
+    content = json.loads(json_path.read_text())
+    assert list(content) == ["machine", "prune", "backward", "step", "summary"]
+    assert_documented(content["machine"], FORMAT, "### `machine`")
+    for part in ("prune", "backward", "step"):
+        for row in content[part]:
+            assert_documented(row, FORMAT, f"### `{part}`")
+    assert content["summary"].keys() == {f"{m} {d}" for m in gpu.MODES for d in gpu.DENSITIES}
+    assert "speedup" in text_path.read_text()

@@ -1,0 +1,204 @@
+"""describe and stats against what was converted and what was computed."""
+
+import pytest
+import torch
+from helpers.nets import CONFIGURATIONS, NAMES, PLACEMENTS, density, message, small_net, step
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import sparsetrain
+from sparsetrain import SparseConv2d, convert, describe, inspection, pruning, revert, stats
+
+
+class OwnConv(nn.Conv2d):
+    """A user's subclass."""
+
+
+def test_what_is_no_plain_conv2d_is_left_alone_and_named():
+    model = nn.ModuleDict(
+        {
+            "plain": nn.Conv2d(3, 3, 1),
+            "own": OwnConv(3, 3, 1),
+            "lazy": nn.LazyConv2d(3, 1),
+            "parametrized": parametrizations.weight_norm(nn.Conv2d(3, 3, 1)),
+            "one": nn.Conv1d(3, 3, 1),
+            "three": nn.Conv3d(3, 3, 1),
+            "transposed": nn.ConvTranspose2d(3, 3, 1),
+            "linear": nn.Linear(3, 3),
+        }
+    )
+    types = {name: type(m) for name, m in model.items()}
+    before = describe(model)
+    assert before[0] == ("plain", "Conv2d", "none", "not converted", None, None, None)
+    convert(model)
+    converted = {name: type(m) for name, m in model.items()}
+    assert converted == {**types, "plain": SparseConv2d}
+    assert {row.name: (row.kind, row.placement, row.reason) for row in describe(model)[1:]} == {
+        "own": ("OwnConv", "none", "left alone: subclass of nn.Conv2d"),
+        "lazy": ("LazyConv2d", "none", "left alone: lazy, convert after the first forward"),
+        "parametrized": ("ParametrizedConv2d", "none", "left alone: parametrized"),
+        "one": ("Conv1d", "none", "left alone: not an nn.Conv2d"),
+        "three": ("Conv3d", "none", "left alone: not an nn.Conv2d"),
+        "transposed": ("ConvTranspose2d", "none", "left alone: not an nn.Conv2d"),
+    }
+    revert(model)
+    assert {name: type(m) for name, m in model.items()} == types
+
+
+def test_describe_prints_a_table():
+    lines = str(describe(convert(small_net(), 0.5, overrides={"6": {"density": 0.1}}))).splitlines()
+    assert [line.split()[0] for line in lines] == ["name", *NAMES]
+    assert lines[1].startswith("0     SparseConv2d  none       first convolution, next is ReLU")
+    assert lines[2].split("  ")[-1].strip() == "auto" and " 0.5 " in lines[2]
+    assert " 0.1 " in lines[3] and "-" in lines[3]
+
+
+def test_describe_gives_placements_in_order():
+    assert [row.placement for row in describe(convert(small_net()))] == PLACEMENTS
+
+
+def test_stats_are_the_densities_of_the_tensors_of_the_last_step():
+    model = convert(small_net(), 0.9, history=1, measure_every=1)
+    seen = {}
+    for name in NAMES:
+        conv = model[int(name)]
+        conv.register_forward_hook(lambda m, x, y, n=name: seen.__setitem__(n, density(x[0])))
+    for i in range(3):
+        step(model, i)
+    measured = stats(model)
+    assert list(measured) == NAMES
+    assert {name: s.input_density for name, s in measured.items()} == seen
+    output, pruned_input, none = measured["2"], measured["6"], measured["0"]
+    assert output.grad_density_before > output.grad_density > 0
+    assert output[7:] == (output.grad_density_before, output.grad_density)
+    assert output.threshold == model[2].pruner.state[pruning.THRESHOLD].item() > 0
+    # The layer behind 6 is no pruner of the output's gradient: before and after are one.
+    assert pruned_input.grad_density_before == pruned_input.grad_density > 0
+    assert pruned_input.pruned_density_before > pruned_input.pruned_density > 0
+    assert none.threshold is none.pruned_density is None and none.grad_density > 0
+
+
+def test_stats_count_the_gradient_that_the_convolution_is_given():
+    torch.manual_seed(0)
+    for placement in ("output", "input", "none"):
+        conv = SparseConv2d(4, 4, 1, placement=placement, history=0, measure_every=1, bias=False)
+        x = torch.randn(4, 4, 6, 6, requires_grad=True)
+        dy = torch.randn(4, 4, 6, 6) * (torch.rand(4, 4, 6, 6) < 0.5)
+        conv(x).backward(dy)
+        measured = stats(conv)[""]
+        assert measured.grad_density_before == density(dy)
+        assert (measured.grad_density < density(dy)) == (placement == "output")
+
+
+def test_every_nth_training_step_is_measured():
+    conv = SparseConv2d(2, 2, 1, measure_every=3, placement="none")
+    expected = []
+    for i in range(5):
+        x = torch.zeros(1, 2, 2, 2)
+        x.view(-1)[: i + 1] = 1
+        conv(x).sum().backward()
+        conv.eval()(torch.ones(1, 2, 2, 2))
+        conv.train()
+        expected.append(stats(conv)[""].input_density)
+    assert expected == [1 / 8, 1 / 8, 1 / 8, 4 / 8, 4 / 8]
+
+
+def test_stats_are_none_where_nothing_was_measured():
+    model = convert(small_net())
+    assert set(stats(model)["2"]) == {None}
+    step(model, 0)
+    measured = stats(model)
+    assert measured["2"].input_density is None and measured["2"].grad_density is not None
+    assert measured["6"].grad_density is None and measured["6"].pruned_density is not None
+
+
+@pytest.mark.parametrize("backend", ["auto", "dense", "sparse"])
+def test_stats_name_what_explain_chooses(backend):
+    conv = SparseConv2d(4, 4, 3, padding=1, backend=backend, measure_every=1, history=0)
+    conv(torch.randn(2, 4, 8, 8)).square().sum().backward()
+    measured = stats(conv)[""]
+    expected = sparsetrain.explain(
+        (2, 4, 8, 8),
+        (4, 4, 3, 3),
+        padding=1,
+        input_density=measured.input_density,
+        grad_density=measured.grad_density,
+        backend=backend,
+    )
+    assert measured.forward == expected.forward.backend
+    assert measured.grad_input == expected.grad_input.backend
+    assert measured.grad_weight == expected.grad_weight.backend
+
+
+@pytest.mark.parametrize(
+    "padding_mode, shape, padding",
+    [
+        ("zeros", (2, 4, 6, 5), (1, 2)),
+        # Padded by the module: one row and two columns on each side.
+        ("circular", (2, 4, 8, 9), (0, 0)),
+    ],
+)
+def test_stats_ask_explain_about_the_call_that_was_made(monkeypatch, padding_mode, shape, padding):
+    asked = []
+
+    def explain(*args, **options):
+        asked.append((args, options))
+        return sparsetrain.explain(*args, **options)
+
+    monkeypatch.setattr(inspection, "explain", explain)
+    conv = SparseConv2d(
+        4,
+        8,
+        (3, 2),
+        (2, 1),
+        (1, 2),
+        groups=2,
+        padding_mode=padding_mode,
+        backend="dense",
+        placement="none",
+        measure_every=1,
+        dtype=torch.float64,
+    )
+    x = torch.randn(2, 4, 6, 5, dtype=torch.float64).relu()
+    y = conv(x)
+    dy = torch.randn_like(y).relu()
+    y.backward(dy)
+    stats(conv)
+    assert asked == [
+        (
+            (shape, (8, 2, 3, 2), (2, 1), padding, (1, 1), 2),
+            dict(
+                dtype=torch.float64,
+                input_density=density(x),
+                grad_density=density(dy),
+                backend="dense",
+                device="cpu",
+                architecture=None,
+            ),
+        )
+    ]
+
+
+def test_stats_of_an_unconverted_model_are_refused():
+    assert message(ValueError, lambda: stats(small_net())) == (
+        "sparsetrain.stats: expected model to have a SparseConv2d, got none. Convert it first"
+    )
+
+
+@pytest.mark.parametrize("arguments", CONFIGURATIONS, ids=str)
+@pytest.mark.parametrize("shape", [(2, 4, 7, 6), (4, 7, 6)], ids=["batched", "unbatched"])
+def test_stats_know_the_backend_of_whatever_was_run(arguments, shape):
+    conv = SparseConv2d(4, 8, **arguments, backend="sparse")
+    conv(torch.randn(shape)).sum().backward()
+    measured = stats(conv)[""]
+    assert (measured.forward, measured.grad_input, measured.grad_weight) == ("sparse",) * 3
+
+
+def test_stats_ask_for_the_dtype_that_autocast_computes_in():
+    conv = SparseConv2d(4, 4, 1)
+    x = torch.randn(1, 4, 2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        conv(x).sum().backward()
+    assert conv._last_call.dtype == torch.bfloat16
+    conv(x).sum().backward()
+    assert conv._last_call.dtype == torch.float32
