@@ -1,7 +1,8 @@
-"""Fuzzer: `python tests/fuzz/fuzz.py --cases N --seed S`; exit code 1 and one line a failing case.
+"""The fuzzer: `python tests/fuzz/fuzz.py --cases N --seed S`.
 
-Every case runs on every backend and instruction set of this machine, in child processes that die
-alone: a crash is a finding, and so is a case that never ends.
+Every case runs on every backend and instruction set of this machine, in child processes. A crash
+and a case that never ends are findings too. Prints one line for each finding; the exit code is 1 if
+there are any.
 """
 
 import multiprocessing
@@ -17,13 +18,13 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-BATCH = 200  # cases a child runs: few enough to find who broke the heap, enough to start quickly
-SECONDS = 300  # without a sign of life: a case is one of milliseconds
-Law = Callable[[int, int], list[str]]  # of a seed and an index: what is wrong
+BATCH = 200  # cases of one child: starting it is cheap, and heap corruption is narrowed down
+SECONDS = 300  # without progress until a child is killed; a case takes milliseconds
+Judge = Callable[[int, int], list[str]]  # maps seed and index to findings
 
 
-def law(seed: int, index: int) -> list[str]:
-    """Draws one case and judges it; a traceback of the laws or the library is wrong as well."""
+def judge_case(seed: int, index: int) -> list[str]:
+    """Draws one case and judges it; an exception of the library is a finding too."""
     from fuzz_cases import draw
     from fuzz_laws import findings
 
@@ -35,9 +36,9 @@ def law(seed: int, index: int) -> list[str]:
     return [f"{message}  {case}" for message in found[:1]] if found else []
 
 
-def _child(pipe: Connection, judge: Law, seed: int, indices: range) -> None:
-    """Sends each index before its case runs, then what was wrong with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says what Ctrl-C left undone
+def _child(pipe: Connection, judge: Judge, seed: int, indices: range) -> None:
+    """Sends each index before its case runs, then the findings; at the end None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     for index in indices:
         pipe.send((index, None))
         for message in judge(seed, index):
@@ -47,23 +48,23 @@ def _child(pipe: Connection, judge: Law, seed: int, indices: range) -> None:
 
 @dataclass
 class _Batch:
-    """A child and what it is doing."""
+    """A child process and the case that it runs."""
 
     process: multiprocessing.process.BaseProcess
     pipe: Connection
     indices: range
     current: int
-    heard: float
+    last_progress: float
 
 
 def run(
-    judge: Law, seed: int, indices: range, jobs: int, seconds: float = SECONDS
+    judge: Judge, seed: int, indices: range, jobs: int, seconds: float = SECONDS
 ) -> Iterator[tuple[int, str | None]]:
-    """Yields (index, None) when a case begins and (index, what is wrong) for every finding."""
-    os.environ.setdefault("MALLOC_PERTURB_", "165")  # memory that nobody wrote is no zero
+    """Yields (index, None) when a case begins and (index, finding) for every finding."""
+    os.environ.setdefault("MALLOC_PERTURB_", "165")  # unwritten memory is not zero
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Torch 2.15's own bfloat16 forward, which is what runs dense, is wrong with AMX for some wide
-    # kernels on few channels: 4 and 3 x 11, 8 and 1 x 8.
+    # With AMX, PyTorch 2.15's own bfloat16 forward, the dense backend, is wrong for some wide
+    # kernels on few channels: 3 x 11 on 4 channels, 1 x 8 on 8.
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "sparsetrain", "fuzz_laws"])
@@ -76,7 +77,7 @@ def run(
         wait([batch.pipe for batch in busy], timeout=1)
         for batch in list(busy):
             yield from _listen(batch)
-            late = time.monotonic() - batch.heard > seconds
+            late = time.monotonic() - batch.last_progress > seconds
             if batch.process.is_alive() and not late:
                 continue
             batch.process.kill()
@@ -106,15 +107,15 @@ def _start(context, judge, seed, indices) -> _Batch:
 
 
 def _listen(batch: _Batch) -> Iterator[tuple[int, str | None]]:
-    """Everything that a child has said by now."""
+    """Yields everything that a child has sent so far."""
     try:
         while batch.pipe.poll():
-            said = batch.pipe.recv()
-            batch.heard = time.monotonic()
-            if said is None:
+            message = batch.pipe.recv()
+            batch.last_progress = time.monotonic()
+            if message is None:
                 return
-            batch.current = said[0]
-            yield said
+            batch.current = message[0]
+            yield message
     except EOFError:
         return
 
@@ -122,19 +123,23 @@ def _listen(batch: _Batch) -> Iterator[tuple[int, str | None]]:
 @click.command()
 @click.option("--cases", default=2000, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@click.option("--first", default=0, show_default=True, type=click.IntRange(0), help="Index.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
+@click.option(
+    "--first", default=0, show_default=True, type=click.IntRange(0), help="Index of the first case."
+)
+@click.option(
+    "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Child processes."
+)
 def main(cases: int, seed: int, first: int, jobs: int) -> None:
-    """Runs CASES cases of SEED; exit code 1 if any is wrong or ends its process.
+    """Runs CASES cases of SEED. The exit code is 1 if any is wrong or ends its process.
 
-    Ctrl-C counts what was done by then; exit code 130.
+    Ctrl-C stops and reports the cases done so far; the exit code is then 130.
     """
     began, begun, wrong, stopped = time.monotonic(), 0, set(), ""
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("cases", total=cases)
         try:
-            for index, message in run(law, seed, range(first, first + cases), jobs):
+            for index, message in run(judge_case, seed, range(first, first + cases), jobs):
                 if message is None:
                     begun += 1
                     progress.advance(task)
@@ -142,8 +147,8 @@ def main(cases: int, seed: int, first: int, jobs: int) -> None:
                         click.echo(f"case {index + 1}", err=True)
                     continue
                 wrong.add(index)
-                again = f"python tests/fuzz/fuzz.py --seed {seed} --first {index} --cases 1"
-                click.echo(f"{again}  # {message}")
+                command = f"python tests/fuzz/fuzz.py --seed {seed} --first {index} --cases 1"
+                click.echo(f"{command}  # {message}")
         except KeyboardInterrupt:
             begun, stopped = max(0, begun - jobs), f", stopped of {cases}"
     minutes, seconds = divmod(round(time.monotonic() - began), 60)

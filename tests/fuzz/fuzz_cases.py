@@ -1,4 +1,4 @@
-"""What the fuzzer draws: calls of every operator, each from a seed and an index alone."""
+"""Draws the fuzzer's cases: calls of every operator, each determined by a seed and an index."""
 
 import math
 import random
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 import torch
 
 DTYPES = (torch.float32, torch.float32, torch.float64, torch.bfloat16, torch.float16)
-# Around every vector width (4, 8, 16), block (16 to 64) and tile, with what is a multiple of none.
+# Sizes around every vector width (4, 8, 16), block (16 to 64) and tile, and multiples of none.
 CHANNELS = (*range(1, 10), 15, 16, 17, 20, 31, 32, 33, 47, 48, 49, 63, 64, 65, 100, 127, 128, 129)
 SIZES = (*range(1, 20), 23, 28, 31, 32, 33, 56, 63, 64, 65, 127, 128, 129, 200, 255, 257)
 KERNELS = (1, 1, 1, 2, 3, 3, 3, 3, 4, 5, 6, 7, 8, 9, 11, 13)
 LAYOUTS = ("contiguous", "channels_last", "permuted", "sliced", "expanded", "overlapping")
 SCALES = ("normal", "denormal", "huge", "mixed")
 POISONS = (float("inf"), float("-inf"), float("nan"))
-MACS = 300_000  # of most convolutions; what one case may cost
+MACS = 300_000  # multiply-adds of most cases, which bounds their time
 
 
 @dataclass(frozen=True)
 class Operand:
-    """How a tensor lies in memory, and what it holds."""
+    """Memory layout and contents of a tensor."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     offset: int  # of its first element in its storage
     density: float
     scale: str
-    poison: tuple[float, ...]  # non-finite values, each in one place of the storage
+    poison: tuple[float, ...]  # non-finite values, each stored at one random place
     seed: int
 
 
@@ -43,14 +43,14 @@ class Conv:
     padding: tuple[int, int] | str
     dilation: tuple[int, int]
     groups: int
-    wanted: tuple[bool, bool, bool]  # gradients of x, w and bias
+    needs_grad: tuple[bool, bool, bool]  # of x, w and bias
     threads: int
-    valid: bool  # drawn to be accepted
+    valid: bool  # whether the call should be accepted
 
 
 @dataclass(frozen=True)
 class Prune:
-    """A pruning call, and the state for a step with the same threshold."""
+    """A call of `prune`, also run as a `prune_step` with the same threshold."""
 
     dtype: torch.dtype
     grad: Operand
@@ -61,7 +61,7 @@ class Prune:
 
 
 def tensor(operand, dtype):
-    """The operand in memory of its own that ends with its last element."""
+    """Allocates the operand; its storage ends with its last element, so that overruns are found."""
     reach = [(n - 1) * s for n, s in zip(operand.shape, operand.strides, strict=True)]
     length = operand.offset + (0 if 0 in operand.shape else 1 + sum(reach))
     g = torch.Generator().manual_seed(operand.seed)
@@ -75,7 +75,7 @@ def tensor(operand, dtype):
         octaves = min(40, math.log2(info.max) / 2)
         values *= 2 ** ((torch.rand(length, generator=g) * 2 - 1) * octaves).double()
     values = values.clamp(info.min, info.max)
-    # A zero of either sign.
+    # Multiplying by 0 makes zeros of both signs.
     values *= torch.rand(length, generator=g) < operand.density
     for poison in operand.poison:
         at = operand.offset + int(torch.randint(1 << 30, (), generator=g)) % max(1, length)
@@ -85,7 +85,7 @@ def tensor(operand, dtype):
 
 
 def _strides(r, shape, layout):
-    """Strides of a layout, in elements; dimensions of size 1 have any."""
+    """Strides of a layout in elements; a dimension of size 1 may have any stride."""
     if layout == "overlapping":
         return tuple(r.randint(0, 5) for _ in shape)
     order = list(range(len(shape)))
@@ -123,7 +123,7 @@ def _operand(r, shape, scale="normal", poison=(), density=None):
 
 
 def _geometry(r):
-    """Sizes of a convolution, and whether it is one."""
+    """Draws sizes and geometry of a convolution."""
     groups = r.choice((1, 1, 1, 1, 2, 3, 5, 16))
     depthwise = groups > 3
     c = groups if depthwise else groups * r.choice(CHANNELS)
@@ -150,7 +150,7 @@ def _output(size, kernel, stride, padding, dilation):
 
 
 def _conv(r):
-    large = r.random() < 0.004  # results past the size from which they are stored past the caches
+    large = r.random() < 0.004  # a result so large that it is written with non-temporal stores
     while True:
         n, c, k, size, kernel, stride, padding, dilation, groups = _geometry(r)
         if large:
@@ -162,7 +162,7 @@ def _conv(r):
             break
     batch = () if n is None else (n,)
     valid = r.random() > 0.02
-    if not valid:  # a dimension that is empty, or too small, or does not fit
+    if not valid:  # one dimension is empty, too small, or contradicts another
         c, k, size, groups = r.choice(
             ((c, k, (0, size[1]), groups), (c, k, (size[0], 0), groups), (c, 0, size, groups),
              (c, k, (1, 1), groups), (c, k, size, groups + 1))
@@ -185,7 +185,7 @@ def _conv(r):
         padding=padding,
         dilation=dilation,
         groups=groups,
-        wanted=r.choice(((True,) * 3, (True,) * 3, tuple(r.random() < 0.5 for _ in range(3)))),
+        needs_grad=r.choice(((True,) * 3, (True,) * 3, tuple(r.random() < 0.5 for _ in range(3)))),
         threads=r.choice((1, 1, 1, 1, 1, 1, 1, 2, 3)),
         valid=valid,
     )
@@ -212,6 +212,6 @@ def _prune(r):
 
 
 def draw(seed, index):
-    """Case number `index` of a run: a Conv or a Prune."""
+    """The case with number `index` of a run: a Conv or a Prune."""
     r = random.Random(f"sparsetrain {seed} {index}")
     return _prune(r) if r.random() < 0.15 else _conv(r)

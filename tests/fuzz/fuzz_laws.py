@@ -1,32 +1,26 @@
-"""What the fuzzer asserts of a call; every answer is torch's in float64 or the reference's bits."""
+"""Judges one fuzzer case; expected values are PyTorch's in float64 or the reference's bits."""
 
 import math
 import os
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from fuzz_cases import Conv, tensor
 from torch.nn import functional as F
 
 import sparsetrain
-from sparsetrain import reference
+from sparsetrain import reference, testing
 from sparsetrain._native import _C
 from sparsetrain.pruning import FACTOR, HEADER
+from sparsetrain.testing import RESULTS, ROUNDOFF, Operands, accumulation_dtype
 
-ISAS = ("scalar", "avx2", "avx512")
-NAMES = ("y", "dx", "dw", "db")
-ROUNDOFF = {
-    torch.float64: 2.0**-53,
-    torch.float32: 2.0**-24,
-    torch.bfloat16: 2.0**-8,
-    torch.float16: 2.0**-11,
-}
-warnings.filterwarnings("ignore", "Using padding='same'")  # torch's, about its own copy of x
+INSTRUCTION_SETS = ("scalar", "avx2", "avx512")
+warnings.filterwarnings("ignore", "Using padding='same'")  # PyTorch warns about copying x
 
 
 def findings(case):
-    """Sentences about what is wrong with the answers to a case; normally none."""
+    """Sentences that say what is wrong with the results of a case; empty if nothing is."""
     torch.set_num_threads(case.threads)
     before = os.environ.get("SPARSETRAIN_ISA")
     try:
@@ -37,208 +31,202 @@ def findings(case):
             os.environ["SPARSETRAIN_ISA"] = before
 
 
-def every_isa(dtype):
-    """Sets each instruction set that this machine has and that matters, and yields its name."""
-    for isa in ISAS if dtype != torch.float64 else ("scalar",):
-        os.environ["SPARSETRAIN_ISA"] = isa
-        if _C.isa() == isa:
-            yield isa
+def every_instruction_set(dtype):
+    """Selects each available instruction set in turn and yields its name.
+
+    float64 has one implementation, so one instruction set is enough.
+    """
+    for name in INSTRUCTION_SETS if dtype != torch.float64 else ("scalar",):
+        os.environ["SPARSETRAIN_ISA"] = name
+        if _C.isa() == name:
+            yield name
 
 
 @dataclass
-class Answer:
-    """One result in float64: its value, sum |a b| of its terms, and where Inf and NaN reach."""
+class Expected:
+    """What one result must be.
 
-    value: torch.Tensor
-    size: torch.Tensor
-    terms: int
-    reached: torch.Tensor | None = None  # a nonzero meets an Inf or a NaN
-    open: torch.Tensor | None = None  # a zero may meet one, of the padding or of either operand
-    bounds: dict[float, torch.Tensor] = field(default_factory=dict)  # of the error, by roundoff
+    Attributes:
+        exact: Value and error bound, with Inf and NaN of the operands replaced by 0.
+        non_finite: Where a nonzero meets an Inf or a NaN: the result must not be finite there.
+            None if all operands are finite.
+        undecided: Where a zero of an operand or of the padding meets an Inf or a NaN: any result
+            is accepted there. None if there is no such place.
+    """
 
-    def bound(self, dtype, roundoff):
-        """What a result may be off by.
-
-        A sum of n products errs by at most n u / (1 - n u) sum |a b| (Higham 2002, section 3.1), in
-        any order; each operation by half a denormal more where it underflows; the oracle by the
-        same with its own u. The result is rounded to the storage type once.
-        """
-        if roundoff not in self.bounds:
-            info, storage = torch.finfo(sums(dtype)), torch.finfo(dtype)
-            n = self.terms + 1
-            share = sum(n * u / (1 - n * u) for u in (roundoff, 2.0**-53))
-            bound = share * self.size + n * info.smallest_normal * info.eps
-            if dtype != sums(dtype):
-                bound += ROUNDOFF[dtype] * (self.value.abs() + bound)
-                bound += storage.smallest_normal * storage.eps
-            self.bounds[roundoff] = bound
-        return self.bounds[roundoff]
-
-
-def sums(dtype):
-    """What our kernels add in."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _three_passes(convolve, x, w, b, dy, wanted=(True, True, True)):
-    """[y, dx, dw, db], None for what is not wanted."""
-    leaves = [t if t is None else t.detach().requires_grad_(g)
-              for t, g in zip((x, w, b), wanted, strict=True)]  # fmt: skip
-    y = convolve(*leaves)
-    asked = [t for t in leaves if t is not None and t.requires_grad]
-    given = iter(torch.autograd.grad(y, asked, dy) if asked else ())
-    return [y.detach(), *(next(given) if t is not None and t.requires_grad else None
-                          for t in leaves)]  # fmt: skip
+    exact: testing.Exact
+    non_finite: torch.Tensor | None = None
+    undecided: torch.Tensor | None = None
 
 
 class Oracle:
-    """torch's convolution on contiguous, batched float64 copies."""
+    """PyTorch's convolution on contiguous, batched float64 copies of the operands."""
 
     def __init__(self, case, operands):
-        self.arguments = {name: getattr(case, name) for name in
-                          ("stride", "padding", "dilation", "groups")}  # fmt: skip
-        x, w, b, dy = operands
-        self.batched = x.dim() == 4
-        lead = (lambda t: t) if self.batched else (lambda t: t[None])
-        self.operands = [None if t is None else t.double().clone(
-            memory_format=torch.contiguous_format) for t in (lead(x), w, b, lead(dy))]  # fmt: skip
+        names = ("stride", "padding", "dilation", "groups")
+        self.geometry = {name: getattr(case, name) for name in names}
+        self.batched = operands.input.dim() == 4
+        self.operands = Operands(*(self._copy(t, i) for i, t in enumerate(operands)))
+
+    def _copy(self, t, index):
+        if t is None:
+            return None
+        is_image = index in (0, 3)
+        t = t.double() if self.batched or not is_image else t.double()[None]
+        return t.clone(memory_format=torch.contiguous_format)
 
     def convolve(self, x, w, b):
-        return F.conv2d(x, w, b, **self.arguments)
+        return F.conv2d(x, w, b, **self.geometry)
 
     def passes(self, x, w, b, dy):
-        results = _three_passes(self.convolve, x, w, b, dy)
+        """y, grad_input, grad_weight and grad_bias, without the batch dimension if unbatched."""
+        results = testing.three_passes(self.convolve, Operands(x, w, b, dy))
         if self.batched:
             return results
         return [results[0][0], results[1][0], *results[2:]]
 
-    def answers(self):
-        """The four Answers, Inf and NaN among the operands taken for zeros."""
+    def expected(self):
+        """What y, grad_input, grad_weight and grad_bias must be."""
         finite = [None if t is None else t.nan_to_num(0, 0, 0) for t in self.operands]
-        values = self.passes(*finite)
-        sizes = self.passes(*(None if t is None else t.abs() for t in finite))
-        x, w, _, dy = finite
-        pixels = dy.numel() // dy.shape[1]
-        terms = (1 + w[0].numel(), w[:, 0].numel() * x.shape[1], pixels, pixels)
-        found = [None if v is None else Answer(v, s, n)
-                 for v, s, n in zip(values, sizes, terms, strict=True)]  # fmt: skip
+        exact = testing.exact_results(Operands(*finite), **self.geometry)
+        if not self.batched:
+            for result in exact[:2]:
+                result.value, result.magnitude = result.value[0], result.magnitude[0]
+        expected = [None if result is None else Expected(result) for result in exact]
         if not all(t is None or t.isfinite().all() for t in self.operands):
-            self._reach(found)
-        return found
+            self._mark_non_finite(expected)
+        return expected
 
-    def _reach(self, answers):
-        """A pass skips the zeros of x (y), of dy (dx) or of the one it chose (dw); all else meets
-        every Inf and NaN."""
+    def _mark_non_finite(self, expected):
+        """Sets `non_finite` and `undecided` of each result.
+
+        A pass skips the zeros of one operand: the forward those of x, grad_input those of dy,
+        grad_weight those of either. Every other value meets every Inf and NaN of its window. To
+        find out which outputs are met, the passes run on indicators (1 where an operand is bad,
+        where it is nonzero, or everywhere) and count.
+        """
         _, w, b, _ = self.operands
-        full = [t if t is None else torch.ones_like(t) for t in self.operands]
+        ones = [t if t is None else torch.ones_like(t) for t in self.operands]
         bad = [t if t is None else (~t.isfinite()).double() for t in self.operands]
-        kept = [t if t is None else (t != 0).double() for t in self.operands]
-        kept_meets_bad = self.passes(kept[0], bad[1], None, kept[3])[:2]
-        bad_meets_all = self.passes(bad[0], full[1], None, bad[3])[:2]
-        dw = [
-            self.passes(a, w, None, b)[2] + self.passes(c, w, None, d)[2] > 0
-            for a, b, c, d in (
-                (bad[0], kept[3], full[0], bad[3]),  # the zeros of dy are skipped
-                (bad[0], full[3], kept[0], bad[3]),  # those of x
-            )
-        ]
-        reached = [a + c for a, c in zip(kept_meets_bad, bad_meets_all, strict=True)]
+        nonzero = [t if t is None else (t != 0).double() for t in self.operands]
+        nonzero_meets_bad = self.passes(nonzero[0], bad[1], None, nonzero[3])[:2]
+        bad_meets_any = self.passes(bad[0], ones[1], None, bad[3])[:2]
+        met = [a + c for a, c in zip(nonzero_meets_bad, bad_meets_any, strict=True)]
         if b is not None:
-            reached[0] = reached[0] + bad[2][:, None, None]
-        channels = bad[3].sum((0, 2, 3))
-        for answer, counts in zip(answers, [*reached, dw[0] & dw[1], channels], strict=True):
-            if answer is not None:
-                answer.reached = counts > 0
-        answers[2].open = (channels > 0)[:, None, None, None] | dw[0] | dw[1]
-        if self.arguments["groups"] == 1:
-            answers[2].open |= (bad[0].sum((0, 2, 3)) > 0)[None, :, None, None]
+            met[0] = met[0] + bad[2][:, None, None]
+        if_zeros_of_dy_are_skipped = (
+            self.passes(bad[0], w, None, nonzero[3])[2] + self.passes(ones[0], w, None, bad[3])[2]
+        ) > 0
+        if_zeros_of_x_are_skipped = (
+            self.passes(bad[0], w, None, ones[3])[2] + self.passes(nonzero[0], w, None, bad[3])[2]
+        ) > 0
+        in_either_way = if_zeros_of_dy_are_skipped & if_zeros_of_x_are_skipped
+        bad_channels = bad[3].sum((0, 2, 3))
+        counts = [*met, in_either_way, bad_channels]
+        for result, count in zip(expected, counts, strict=True):
+            if result is not None:
+                result.non_finite = count > 0
+        # A kernel may compute a whole output channel of grad_weight, or a whole input channel
+        # without groups, from padded copies: padding's zeros then meet the Inf.
+        undecided = (bad_channels > 0)[:, None, None, None]
+        undecided = undecided | if_zeros_of_dy_are_skipped | if_zeros_of_x_are_skipped
+        if self.geometry["groups"] == 1:
+            undecided = undecided | (bad[0].sum((0, 2, 3)) > 0)[None, :, None, None]
+        expected[2].undecided = undecided
 
 
-def _wrong(ours, answer, dtype, roundoff):
-    """What is wrong with one result, or None."""
-    if (answer.terms + 1) * roundoff >= 1:
-        return None
-    value, bound, got = answer.value, answer.bound(dtype, roundoff), ours.double()
+def _wrong_values(result, expected, dtype, roundoff):
+    """What is wrong with the values of one result, or None."""
+    exact = expected.exact
+    if (exact.terms + 1) * roundoff >= 1:
+        return None  # the error bound says nothing
+    value, bound, got = exact.value, exact.error_bound(dtype, roundoff), result.double()
     good = (got - value).abs() <= bound
-    if answer.reached is None and good.all():
+    if expected.non_finite is None and good.all():
         return None
-    # Beyond the range of storage it is Inf, beyond that of sums anything.
+    # A result beyond the range of storage is Inf; one beyond the range of the sums is anything.
     good |= (got == value.sign() * math.inf) & (value.abs() + bound >= torch.finfo(dtype).max)
-    good |= ~(answer.size < torch.finfo(sums(dtype)).max * 0.99)
-    if answer.reached is not None:
-        good = torch.where(answer.reached, ~got.isfinite(), good)
-        if answer.open is not None:
-            good |= answer.open & ~answer.reached
+    good |= ~(exact.magnitude < torch.finfo(accumulation_dtype(dtype)).max * 0.99)
+    if expected.non_finite is not None:
+        good = torch.where(expected.non_finite, ~got.isfinite(), good)
+        if expected.undecided is not None:
+            good |= expected.undecided & ~expected.non_finite
     if good.all():
         return None
     at = tuple((~good).nonzero()[0].tolist())
-    reached = answer.reached is not None and bool(answer.reached[at])
-    expected = "Inf or NaN" if reached else f"{value[at]:.9g} +- {bound[at]:.3g}"
-    return f"{int((~good).sum())} of {good.numel()} wrong, at {at} {got[at]:.9g} for {expected}"
+    non_finite = expected.non_finite is not None and bool(expected.non_finite[at])
+    wanted = "Inf or NaN" if non_finite else f"{value[at]:.9g} +- {bound[at]:.3g}"
+    return f"{int((~good).sum())} of {good.numel()} wrong, at {at} {got[at]:.9g} for {wanted}"
 
 
 def _conv(case):
-    operands = [None if o is None else tensor(o, case.dtype)
-                for o in (case.x, case.w, case.bias, case.dy)]  # fmt: skip
+    drawn = (case.x, case.w, case.bias, case.dy)
+    operands = Operands(*(None if o is None else tensor(o, case.dtype) for o in drawn))
     oracle = Oracle(case, operands)
 
-    def run(**how):
+    def run(**options):
         def convolve(x, w, b):
-            return sparsetrain.conv2d(x, w, b, **oracle.arguments, **how)
+            return sparsetrain.conv2d(x, w, b, **oracle.geometry, **options)
 
-        return _three_passes(convolve, *operands, case.wanted)
+        return testing.three_passes(convolve, operands, case.needs_grad)
 
     if not case.valid and (message := _refusal(oracle, run)) is not None:
         return [message] if message else []
-    answers = oracle.answers()
+    expected = oracle.expected()
     kept = [None if t is None else t.clone() for t in operands]
-    runs = [(f"sparse {isa}", run(backend="sparse")) for isa in every_isa(case.dtype)]
+    runs = [(f"sparse {name}", run(backend="sparse")) for name in every_instruction_set(case.dtype)]
     runs += [(backend, run(backend=backend)) for backend in ("auto", "dense")]
     found = []
-    for how, results in runs:
-        for name, ours, answer, first in zip(NAMES, results, answers, runs[0][1], strict=True):
-            if ours is None:
+    first = runs[0][1]
+    for backend, results in runs:
+        for name, result, wanted, other in zip(RESULTS, results, expected, first, strict=True):
+            if result is None:
                 continue
-            message = _unlike(ours, first, answer, case.dtype)
-            if not message and (roundoff := _roundoff(case, answers, how, name)):
-                message = _wrong(ours, answer, case.dtype, roundoff)
+            message = _wrong_form(result, other, wanted, case.dtype)
+            if not message and (roundoff := _roundoff(case, expected, backend, name)):
+                message = _wrong_values(result, wanted, case.dtype, roundoff)
             if message:
-                found.append(f"{name} of {how}: {message}")
-    found += _checked(case, oracle, run, runs[-1][1])
+                found.append(f"{name} of {backend}: {message}")
+    found += _check_finite(oracle, run, runs[-1][1])
     if not all(a is None or _same(a, b) for a, b in zip(operands, kept, strict=True)):
         found.append("an operand was changed")
     return found
 
 
-def _roundoff(case, answers, how, name):
-    """The unit roundoff of a backend's sums; None where torch's own arithmetic is not judged.
+def _roundoff(case, expected, backend, name):
+    """The unit roundoff of a backend's sums; None if the values are not judged.
 
-    That is what its dense path makes of Inf and NaN, and 16-bit storage: it may add in that, and
-    take denormals for zeros. The bias gradient is always torch's sum.
+    PyTorch's dense arithmetic is not judged where an operand holds Inf or NaN. In 16 bits it is
+    not judged for unusual scales either: it may add in 16 bits and flush subnormal numbers. The
+    gradient of the bias is always PyTorch's sum.
     """
-    if how.startswith("sparse") and name != "db":
-        return ROUNDOFF[sums(case.dtype)]
+    if backend.startswith("sparse") and name != "grad_bias":
+        return ROUNDOFF[accumulation_dtype(case.dtype)]
     scales = {o.scale for o in (case.x, case.w, case.bias, case.dy) if o is not None}
-    plain = scales == {"normal"} or case.dtype in (torch.float32, torch.float64)
-    judged = plain and all(a is None or a.reached is None for a in answers)
+    usual = scales == {"normal"} or case.dtype in (torch.float32, torch.float64)
+    judged = usual and all(e is None or e.non_finite is None for e in expected)
     return ROUNDOFF[case.dtype] if judged else None
 
 
-def _unlike(ours, first, answer, dtype):
-    """What is wrong with a result's form, or None: size, type, and the same order everywhere."""
-    if ours.shape != answer.value.shape or ours.dtype != dtype:
-        return f"{tuple(ours.shape)} {ours.dtype}, expected {tuple(answer.value.shape)} {dtype}"
-    both = zip(ours.shape, ours.stride(), first.stride(), strict=True)
-    if ours.numel() and any(n > 1 and a != b for n, a, b in both):
-        return f"strides {ours.stride()}, another backend's are {first.stride()}"
+def _wrong_form(result, other, expected, dtype):
+    """What is wrong with shape, dtype or strides of a result, or None.
+
+    Every backend must return the strides that the first one (`other`) returns.
+    """
+    shape = expected.exact.value.shape
+    if result.shape != shape or result.dtype != dtype:
+        return f"{tuple(result.shape)} {result.dtype}, expected {tuple(shape)} {dtype}"
+    sizes_and_strides = zip(result.shape, result.stride(), other.stride(), strict=True)
+    if result.numel() and any(n > 1 and a != b for n, a, b in sizes_and_strides):
+        return f"strides {result.stride()}, another backend's are {other.stride()}"
     return None
 
 
 def _refusal(oracle, run):
-    """None when torch takes the call, else "" or what is wrong with our refusal.
+    """None if PyTorch accepts the call, else "" or what is wrong with our refusal.
 
-    Images without channels or pixels are refused whatever torch does: it returns no output channels
-    for the first, and takes the second in an empty batch only.
+    Images without channels or pixels must be refused whatever PyTorch does: it returns no output
+    channels for the former, and accepts the latter in an empty batch only.
     """
     x, w, b, _ = oracle.operands
     try:
@@ -253,20 +241,26 @@ def _refusal(oracle, run):
     return "torch refuses this call, sparsetrain does not"
 
 
-def _checked(case, oracle, run, dense):
-    """With check_finite, calls that see an Inf or a NaN are the dense ones to the last bit."""
+def _check_finite(oracle, run, dense):
+    """With check_finite=True, calls whose operands hold Inf or NaN equal the dense ones bit by bit.
+
+    The forward reads x and w, the backward also dy.
+    """
     x, w, _, dy = (t is None or bool(t.isfinite().all()) for t in oracle.operands)
     if x and w and dy:
         return []
     results = run(backend="sparse", check_finite=True)
     compared = slice(0 if not (x and w) else 1, 4)
-    pairs = zip(NAMES[compared], results[compared], dense[compared], strict=True)
-    return [f"{name} of check_finite is not the dense one" for name, ours, theirs in pairs
-            if ours is not None and not _same(ours, theirs)]  # fmt: skip
+    triples = zip(RESULTS[compared], results[compared], dense[compared], strict=True)
+    return [
+        f"{name} of check_finite is not the dense one"
+        for name, result, other in triples
+        if result is not None and not _same(result, other)
+    ]
 
 
 def _same(a, b):
-    """Whether two tensors hold the same numbers, NaN equal to NaN."""
+    """Whether two tensors are equal; NaN equals NaN."""
     return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
@@ -281,7 +275,7 @@ def _prune(case):
     rng = torch.tensor([case.seed, case.offset])
     threshold = torch.tensor(case.threshold, dtype=torch.float64)
     found = []
-    for isa in every_isa(torch.float32):
+    for isa in every_instruction_set(torch.float32):
         out, stats = torch.ops.sparsetrain.prune(grad, threshold, rng)
         flat = out.as_strided((out.numel(),), (1,)) if dense else out.flatten()
         if out.shape != grad.shape or not _same(flat, expected):
@@ -293,7 +287,10 @@ def _prune(case):
 
 
 def _step(case, grad, expected, total):
-    """A pruner whose past means say this threshold prunes the same, and remembers the call."""
+    """Judges `prune_step` with a history whose mean gives the case's threshold.
+
+    Yields a sentence for each fault: other bits than the reference's, or a wrong new state.
+    """
     if grad.numel() == 0 or not (case.threshold >= 0 and math.isfinite(2 * case.threshold)):
         return
     state = torch.zeros(HEADER + 2, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The fuzzer: 2,000 fixed cases, and that it would see what it looks for."""
+"""Runs the fuzzer on 2,000 fixed cases, and shows that it finds planted faults."""
 
 import os
 import re
@@ -17,8 +17,7 @@ import torch
 from helpers.paths import ROOT
 
 import sparsetrain
-
-WANTED = (True, True, True)
+from sparsetrain.testing import ROUNDOFF
 
 
 def command(*arguments):
@@ -35,18 +34,18 @@ def test_two_thousand_cases():
     assert "2000 cases of seed 6: 0 wrong" in done.stdout
 
 
-def test_cases_come_from_seed_and_index_alone():
+def test_a_case_depends_on_its_seed_and_index_only():
     drawn = [fuzz_cases.draw(3, i) for i in range(40)]
     assert drawn == [fuzz_cases.draw(3, i) for i in range(40)]
     assert len({repr(case) for case in drawn}) == 40
     assert drawn[0] != fuzz_cases.draw(4, 0)
 
 
-def test_draws_reach_what_they_promise():
-    """In 3,000 cases: every type, layout of memory, scale, poison, empty batch and refusal."""
+def test_drawn_cases_cover_every_kind():
+    """3,000 cases cover every dtype, layout, scale, non-finite value, empty batch and refusal."""
     convs = [c for i in range(3000) if isinstance(c := fuzz_cases.draw(0, i), fuzz_cases.Conv)]
     operands = [o for c in convs for o in (c.x, c.w, c.dy)]
-    assert {c.dtype for c in convs} == set(fuzz_laws.ROUNDOFF)
+    assert {c.dtype for c in convs} == set(ROUNDOFF)
     assert {o.scale for o in operands} == set(fuzz_cases.SCALES)
     assert sum(bool(o.poison) for o in operands) > 100
     assert sum(0 in o.strides for o in operands) > 100
@@ -58,7 +57,7 @@ def test_draws_reach_what_they_promise():
 
 
 def conv(**changes):
-    """A plain convolution that wants everything."""
+    """A plain convolution with all gradients."""
 
     def operand(*shape):
         strides = torch.empty(shape, device="meta").stride()
@@ -66,33 +65,33 @@ def conv(**changes):
 
     case = fuzz_cases.Conv(
         torch.float32, operand(2, 5, 6, 6), operand(4, 5, 3, 3), operand(4), operand(2, 4, 6, 6),
-        (1, 1), (1, 1), (1, 1), 1, WANTED, 1, True,
+        (1, 1), (1, 1), (1, 1), 1, (True, True, True), 1, True,
     )  # fmt: skip
     return replace(case, **changes)
 
 
-def spoiled(monkeypatch, spoil):
-    """Makes the convolution return what `spoil` makes of its result."""
+def plant(monkeypatch, fault):
+    """Replaces the convolution by one whose result passes through `fault(y, options)`."""
     real = sparsetrain.conv2d
-    monkeypatch.setattr(sparsetrain, "conv2d", lambda *a, **k: spoil(real(*a, **k), k))
+    monkeypatch.setattr(sparsetrain, "conv2d", lambda *a, **k: fault(real(*a, **k), k))
 
 
-def test_a_plain_case_is_right():
+def test_a_plain_case_has_no_findings():
     assert fuzz_laws.findings(conv()) == []
 
 
-@pytest.mark.parametrize("dtype", list(fuzz_laws.ROUNDOFF))
+@pytest.mark.parametrize("dtype", list(ROUNDOFF))
 def test_an_error_of_a_thousand_roundings_is_found(monkeypatch, dtype):
-    """The bounds are of at most 74, of terms that add up to a few times the result."""
-    error = 1 + 1000 * fuzz_laws.ROUNDOFF[dtype]
-    spoiled(monkeypatch, lambda y, _: y * error)
+    """The error bound allows at most 74 roundings of products that sum to a few results."""
+    error = 1 + 1000 * ROUNDOFF[dtype]
+    plant(monkeypatch, lambda y, _: y * error)
     found = fuzz_laws.findings(conv(dtype=dtype))
     assert found and all("wrong" in message for message in found)
-    assert {message.split()[0] for message in found} >= {"y", "dx", "dw"}
+    assert {message.split()[0] for message in found} >= {"y", "grad_input", "grad_weight"}
 
 
-def test_a_poison_that_a_zero_let_through_is_found(monkeypatch):
-    """The dense path has NaN where a zero meets the Inf; of the sparse one that is wrong."""
+def test_an_infinity_that_met_a_skipped_zero_is_found(monkeypatch):
+    """Dense arithmetic gives NaN where a zero meets Inf; from the sparse backend that is wrong."""
     case = conv()
     poisoned = replace(case, w=replace(case.w, poison=(float("inf"),)))
     assert fuzz_laws.findings(poisoned) == []
@@ -103,7 +102,7 @@ def test_a_poison_that_a_zero_let_through_is_found(monkeypatch):
     assert any("y of sparse" in message for message in fuzz_laws.findings(poisoned))
 
 
-def test_unchecked_poison_is_found(monkeypatch):
+def test_an_ignored_check_finite_is_found(monkeypatch):
     case = conv()
     poisoned = replace(case, w=replace(case.w, poison=(float("nan"),)))
     real = sparsetrain.conv2d
@@ -113,8 +112,8 @@ def test_unchecked_poison_is_found(monkeypatch):
     assert "y of check_finite is not the dense one" in fuzz_laws.findings(poisoned)
 
 
-def test_a_wrong_form_is_found(monkeypatch):
-    spoiled(monkeypatch, lambda y, k: y.double() if k["backend"] == "auto" else y)
+def test_a_wrong_dtype_is_found(monkeypatch):
+    plant(monkeypatch, lambda y, k: y.double() if k["backend"] == "auto" else y)
     assert any("y of auto" in message for message in fuzz_laws.findings(conv()))
 
 
@@ -135,7 +134,7 @@ def test_a_call_that_only_torch_refuses_is_found(monkeypatch):
     case = replace(case, valid=False, x=replace(case.x, shape=(2, 5, 0, 6)))
     assert fuzz_laws.findings(case) == []
     monkeypatch.setattr(sparsetrain, "conv2d", lambda x, w, b, **_: x.sum() + w.sum() + b.sum())
-    (message,) = fuzz_laws.findings(replace(case, wanted=(False, False, False)))
+    (message,) = fuzz_laws.findings(replace(case, needs_grad=(False, False, False)))
     assert message == "torch refuses this call, sparsetrain does not"
 
 
@@ -152,7 +151,7 @@ def test_a_wrong_prune_is_found(monkeypatch):
 
 
 def judge(seed, index):
-    """Stands for the laws in the test below: cases 3, 205 and 207 are bad."""
+    """Replaces the real judge in the next test: cases 3, 205 and 207 are bad."""
     if index == 205:
         os.kill(os.getpid(), signal.SIGSEGV)
     if index == 207:
@@ -175,7 +174,7 @@ def test_wrong_crashing_and_endless_cases_are_found_and_the_others_run():
 
 
 def test_a_finding_is_one_line_that_reproduces_it(tmp_path):
-    """A library whose convolution is off by a thousandth, found from the command line."""
+    """A convolution that is wrong by a thousandth is found from the command line."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sparsetrain\nreal = sparsetrain.conv2d\n"
         "sparsetrain.conv2d = lambda *a, **k: real(*a, **k) * 1.001\n"
@@ -195,28 +194,36 @@ def test_a_finding_is_one_line_that_reproduces_it(tmp_path):
 
 
 def descendants(pid):
-    """The processes below a process."""
+    """The ids of all descendants of a process."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [*children, *(below for child in children for below in descendants(child))]
 
 
-def test_ctrl_c_counts_what_was_done():
-    heard = ["env", "--default-signal=INT"]  # which a shell's & would have ignored
-    arguments = [*heard, sys.executable, "tests/fuzz/fuzz.py", "--cases", "100000", "--seed", "6"]
+def test_ctrl_c_reports_the_cases_done_so_far():
+    default_signal = ["env", "--default-signal=INT"]  # a background job of a shell ignores it
+    arguments = [
+        *default_signal,
+        sys.executable,
+        "tests/fuzz/fuzz.py",
+        "--cases",
+        "100000",
+        "--seed",
+        "6",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         cwd=ROOT, start_new_session=True,
     )  # fmt: skip
     try:
-        while len(descendants(process.pid)) < 3:  # a resource tracker, a fork server and its child
+        while len(descendants(process.pid)) < 3:  # resource tracker, fork server, its child
             assert process.poll() is None
             time.sleep(0.1)
         time.sleep(2)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the children too
-        said, errors = process.communicate(timeout=60)
+        os.killpg(process.pid, signal.SIGINT)  # like a terminal: also to the children
+        output, errors = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130 and "Traceback" not in errors
-    assert re.fullmatch(r"\d+ cases of seed 6: 0 wrong, 0 min \d+ s, stopped of 100000\n", said)
+    assert re.fullmatch(r"\d+ cases of seed 6: 0 wrong, 0 min \d+ s, stopped of 100000\n", output)
