@@ -8,7 +8,7 @@ import torch
 from helpers.cmake_build import ROOT, build, run
 
 TORCH = torch.__path__[0]
-DATA = ROOT / "examples" / "data"
+DATA = ROOT / "sparsetrain" / "experiments" / "data"
 
 
 @pytest.fixture(scope="module")
