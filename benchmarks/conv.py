@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 import sparsetrain
-from sparsetrain.tuning.fit import STORAGES
+from sparsetrain.tuning import cpu as tuning
 
 FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 SLOWER = 0.95  # below this auto counts as slower than torch
@@ -115,7 +115,9 @@ def time_layer(
     n: int,
 ) -> list[Row]:
     """One row a format, all backends and formats interleaved."""
-    cases = {name: Case(layer, direction, density, name, STORAGES[dtype], grad) for name in FORMATS}
+    cases = {
+        name: Case(layer, direction, density, name, getattr(torch, dtype), grad) for name in FORMATS
+    }
     backends = ["dense", "auto"] + ["sparse"] * (layer.group in SPARSE_GROUPS)
     keys = [(name, backend) for backend in backends for name in FORMATS]
     calls = [lambda name=name, backend=backend: cases[name].run(backend) for name, backend in keys]
@@ -253,7 +255,7 @@ def plot(path: Path, rows: list[Row]) -> None:
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="PNG of the speedups")
 @click.option("--repeats", default=7, show_default=True, type=click.IntRange(min=7))
-@click.option("--dtype", default="float32", show_default=True, type=click.Choice([*STORAGES]))
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice(tuning.DTYPES))
 @click.option("--only", default="", help="only layers whose name contains this")
 def main(
     json_path: Path | None,

@@ -24,7 +24,6 @@ from sparsetrain import accel
 from sparsetrain.experiments import datasets, networks
 from sparsetrain.experiments.files import write_json
 
-PASSES = ("forward", "grad_input", "grad_weight")
 IMAGES = 4
 
 
@@ -52,7 +51,7 @@ def errors(closed: accel.Report, exact: accel.Report) -> dict[str, float]:
     """Relative errors of the step and of each pass; 95th percentile over (layer, pass)."""
     result = {"step": closed.cycles / exact.cycles - 1}
     cells = []
-    for stage in PASSES:
+    for stage in accel.PASSES:
         pairs = [
             (getattr(a, stage).cycles, getattr(b, stage).cycles)
             for a, b in zip(closed.layers, exact.layers, strict=True)
@@ -105,7 +104,17 @@ def main(name: str, steps: int, batch_size: int, rate: float, json_file: Path | 
         cross_entropy(model(images), labels).backward()
         optimizer.step()
     table = Table(title=f"{name}: closed form over simulator - 1, in per cent")
-    for column in ("step recorded", "x", "dy", "speedup", "given", "step", *PASSES, "p95", "worst"):
+    for column in (
+        "step recorded",
+        "x",
+        "dy",
+        "speedup",
+        "given",
+        "step",
+        *accel.PASSES,
+        "p95",
+        "worst",
+    ):
         table.add_column(column, justify="right")
     for title, result in results.items():
         for given in ("maps", "densities"):

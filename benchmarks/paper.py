@@ -87,7 +87,7 @@ def row(work: accel.Workload, chip: accel.Config) -> dict[str, Any]:
     """Speedup of the step and of each pass, energy gains under every price table."""
     compared = accel.compare(work, chip)
     passes = {}
-    for stage in ("forward", "grad_input", "grad_weight"):
+    for stage in accel.PASSES:
         sums = [
             sum(getattr(layer, stage).cycles for layer in report.layers)
             for report in (compared.dense, compared.report)
@@ -180,7 +180,7 @@ def main(json_file: Path | None) -> None:
             if title == "default":
                 content["networks"][f"{name} {dataset}"] = rows[-1]
                 gain = next(g for g in rows[-1]["gains"] if g["prices"] == "eyeriss_ratios")
-                numbers = (rows[-1][k] for k in ("speedup", "forward", "grad_input", "grad_weight"))
+                numbers = (rows[-1][k] for k in ("speedup", *accel.PASSES))
                 table.add_row(
                     f"{name} {dataset}", *(f"{number:.2f}" for number in numbers),
                     f"{gain['energy_gain_chip']:.2f} / {gain['energy_gain']:.2f}",

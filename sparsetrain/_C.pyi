@@ -1,7 +1,7 @@
 # What csrc/torch/bindings.cpp offers.
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ IntPair = int | Sequence[int]  # of which conv2d takes pairs
 accel: Any  # submodule of bindings_accel.cpp; typed by sparsetrain/accel/
 
 class Pass:
+    __members__: ClassVar[dict[str, Pass]]
     forward: Pass
     grad_input: Pass
     grad_weight: Pass

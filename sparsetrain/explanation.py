@@ -10,7 +10,7 @@ import torch
 from torch import are_deterministic_algorithms_enabled as are_deterministic
 
 from sparsetrain._checks import check_rank, one_of
-from sparsetrain._native import _C
+from sparsetrain._native import _C, PASSES
 from sparsetrain.ops import ARCHITECTURE, BACKENDS, CPU_BACKENDS, IntPair, _padding, _pair, conv2d
 
 
@@ -119,11 +119,7 @@ def explain(
             chosen = _C.choose(geometry, direction, kind, *densities, wanted)
         return PassChoice(chosen.backend.name, chosen.reason, chosen.dense_ms, chosen.sparse_ms)
 
-    return Explanation(
-        choice("forward"),
-        choice("grad_input"),
-        choice("grad_weight"),
-    )
+    return Explanation(*map(choice, PASSES))
 
 
 def _capability(architecture: str | None) -> int | None:

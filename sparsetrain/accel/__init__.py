@@ -1,6 +1,7 @@
 """What a training step would cost on the SparseTrain accelerator and on its dense twin."""
 
 from sparsetrain._checks import nearest
+from sparsetrain._native import PASSES
 from sparsetrain.accel.chips import (
     CHIPS,
     PRICES,
@@ -30,6 +31,7 @@ from sparsetrain.accel.toml import find_chip, find_prices, read_toml
 __all__ = [
     "CHIPS",
     "LEVELS",
+    "PASSES",
     "PRICES",
     "Comparison",
     "Config",

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from sparsetrain._native import PASSES
 from sparsetrain.accel.chips import prices
 from sparsetrain.accel.core import Prices
 from sparsetrain.accel.exploring import Point
-from sparsetrain.accel.report import PASSES, Comparison
+from sparsetrain.accel.report import Comparison
 
 
 def _pyplot() -> Any:

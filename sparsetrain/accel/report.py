@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 
+from sparsetrain._native import PASSES
 from sparsetrain.accel.chips import DEFAULT_PRICES, PRICES, prices, sparsetrain168
 from sparsetrain.accel.core import (
     Config,
@@ -19,8 +20,6 @@ from sparsetrain.accel.core import (
 )
 from sparsetrain.accel.core import simulate as _simulate
 from sparsetrain.accel.layers import Layer, Workload
-
-PASSES = ("forward", "grad_input", "grad_weight")
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Fits the cost table behind `backend="auto"` to the processor or GPU at hand."""
+"""Fits the cost table of `backend="auto"` to a processor or a GPU; `sparsetrain tune` uses it."""

@@ -1,21 +1,19 @@
-"""Fits the cost table to this machine: times both backends on a few shapes, solves for costs.
-
-A pass's predicted time is a sum of counts (csrc/kernels/choose.h, Work) times costs. The costs are
-the non-negative least squares of the relative errors, dense and sparse each by themselves.
-"""
+"""Fits the costs of `auto` to this processor, one thread; `sparsetrain tune` uses it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from sparsetrain._native import _C
 from sparsetrain.cost_table import CostTable, costs
-from sparsetrain.tuning.fit import DENSITIES, PASSES, STORAGES, Sample, Shape, calls, fit
+from sparsetrain.tuning.fit import Shape, Target, fit_passes
 
-# What each unit is a cost of, as attributes of _C.Work.
+DTYPES = ("float32", "bfloat16", "float16")
+
+# The attribute of _C.Work that counts each unit (csrc/choice/choose.h).
 DENSE_UNITS = {
     "dense_mac_ns": "dense_macs",
     "dense_element_ns": "dense_elements",
@@ -27,11 +25,11 @@ SPARSE_UNITS = {
     "list_ns": "lists",
     "copy_ns": "copies",
 }
-CALL_NS = 15e3  # kCallNs of csrc/kernels/choose.cpp, which is not fitted
+CALL_NS = 15e3  # kCallNs of csrc/choice/choose.cpp, a constant of the model
 
-
-# None of them is timed by a benchmark. Powers of two, as networks have them: with them the tiles of
-# AMX are full, and bfloat16 up to three times as fast as with the channels between.
+# No benchmark times these shapes, so that benchmarks judge the fit on other ones. The numbers of
+# channels are powers of two, as in real networks: these fill the tiles of AMX, which then computes
+# bfloat16 up to three times as fast as with other numbers of channels.
 SHAPES = (
     Shape(16, 64, 24, 64, 3, 1),
     Shape(8, 128, 20, 128, 3, 1),
@@ -50,48 +48,41 @@ SHAPES = (
 )
 
 
-def tune(storages: tuple[str, ...], progress: Callable[[], object]) -> CostTable:
-    """The table in force with the costs of `storages` fitted to this machine, on one thread.
+def tune(dtypes: Sequence[str], progress: Callable[[], object]) -> CostTable:
+    """Fits the costs of `dtypes` to this processor. Sets torch to one thread meanwhile.
 
-    progress is called once after each of len(storages) * len(SHAPES) shapes.
+    Args:
+        dtypes: Names from `DTYPES`.
+        progress: Called after each of `steps(dtypes)` shapes.
+
+    Returns:
+        The table in force with these costs replaced.
     """
     table = costs()
+    target = Target(
+        "cpu", SHAPES, DENSE_UNITS, SPARSE_UNITS, _C.work, nanoseconds, sparse_call_ns=CALL_NS
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for storage in storages:
-            dense: dict[str, list[Sample]] = {name: [] for name in PASSES}
-            sparse: dict[str, list[Sample]] = {name: [] for name in PASSES}
-            for shape in SHAPES:
-                for name in PASSES:
-                    _sample(shape, name, STORAGES[storage], dense[name], sparse[name])
-                progress()
-            for name in PASSES:
-                table[storage][name] = {
-                    **fit(DENSE_UNITS, dense[name]),
-                    **fit(SPARSE_UNITS, sparse[name], CALL_NS),
-                }
+        for dtype in dtypes:
+            table[dtype] = fit_passes(target, getattr(torch, dtype), progress)
     finally:
         torch.set_num_threads(threads)
     return table
 
 
-def _sample(
-    shape: Shape, name: str, dtype: torch.dtype, dense: list[Sample], sparse: list[Sample]
-) -> None:
-    """Times one pass of one shape: dense at its better format, sparse at every density."""
-    geometry, direction = shape.geometry(), getattr(_C.Pass, name)
-    best = min(_time(call) for call in calls(shape, name, dtype, 1.0, "dense"))
-    dense.append(Sample(_C.work(geometry, direction, 1.0), best))
-    for density in DENSITIES:
-        work = _C.work(geometry, direction, density)
-        sparse += (
-            Sample(work, _time(call)) for call in calls(shape, name, dtype, density, "sparse")
-        )
+def steps(dtypes: Sequence[str]) -> int:
+    """How many shapes `tune` times."""
+    return len(SHAPES) * len(dtypes)
 
 
-def _time(call: Callable[[], object]) -> float:
-    """The least nanoseconds of processor time of three calls, after one that warms up."""
+def nanoseconds(calls: Sequence[Callable[[], object]]) -> list[float]:
+    """Times each call by the thread's processor time: the least of three runs after a warm-up."""
+    return [_least_of_three(call) for call in calls]
+
+
+def _least_of_three(call: Callable[[], object]) -> float:
     call()
     least = float("inf")
     for _ in range(3):

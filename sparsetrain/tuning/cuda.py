@@ -1,8 +1,4 @@
-"""Fits the costs of `auto` on CUDA to the GPU at hand: one precision after another.
-
-As tuning.py for the CPU, but by the GPU's clock: a pass's predicted time is a sum of counts
-(csrc/kernels/cuda_costs.h, CudaWork) times costs.
-"""
+"""Fits the costs of `auto` to the current GPU, by the GPU's clock; `sparsetrain tune` uses it."""
 
 from __future__ import annotations
 
@@ -13,15 +9,16 @@ import torch
 
 from sparsetrain._native import _C
 from sparsetrain.cost_table import CostTable, costs
-from sparsetrain.tuning.fit import DENSITIES, PASSES, Sample, Shape, calls, fit
+from sparsetrain.tuning.fit import Shape, Target, fit_passes
 
+# The precisions in which the dense convolution may compute, by the data type of the operands.
 PRECISIONS = {
     "float32": ("fp32", "tf32"),
     "bfloat16": ("bf16",),
     "float16": ("fp16",),
     "float64": ("fp64",),
 }
-# What each unit is a cost of, as attributes of _C.CudaWork; None: the call itself.
+# The attribute of _C.CudaWork that counts each unit (csrc/choice/cuda_costs.h); None: the call.
 DENSE_UNITS = {"dense_mac_ns": "macs", "dense_element_ns": "elements", "dense_call_ns": None}
 SPARSE_UNITS = {
     "tile_ns": "tiles",
@@ -31,9 +28,9 @@ SPARSE_UNITS = {
     "call_ns": None,
 }
 DEVICE = "cuda"
-ROUNDS = 11
+WARM_UP_ROUNDS, ROUNDS = 3, 11
 
-# None of them is timed by a benchmark.
+# No benchmark times these shapes, so that benchmarks judge the fit on other ones.
 SHAPES = (
     Shape(32, 96, 40, 96, 3, 1),
     Shape(32, 192, 20, 192, 3, 1),
@@ -53,33 +50,27 @@ SHAPES = (
 
 
 def tune(dtypes: Sequence[str], progress: Callable[[], object]) -> CostTable:
-    """The table in force with the costs of `dtypes` on the current GPU fitted; float32 is timed
-    with TF32 off and on.
+    """Fits the costs of `dtypes` to the current GPU; those of float32 with TF32 off and on.
 
-    progress is called once after each of steps(dtypes) shapes. Raises as architecture() does.
+    Args:
+        dtypes: Names from `PRECISIONS`.
+        progress: Called after each of `steps(dtypes)` shapes.
+
+    Returns:
+        The table in force with these costs replaced.
+
+    Raises:
+        ValueError: If torch can use no GPU.
     """
     table = costs()
-    gpu = architecture()
+    fitted = table["cuda"].setdefault(architecture(), {})
     for dtype in dtypes:
         for precision in PRECISIONS[dtype]:
             with torch.backends.cudnn.flags(
                 enabled=True, benchmark=True, deterministic=False, allow_tf32=precision == "tf32"
             ):
-                fitted = _fitted(
-                    getattr(torch, dtype), _C.Precision.__members__[precision], progress
-                )
-            table["cuda"].setdefault(gpu, {})[precision] = fitted
+                fitted[precision] = fit_passes(_target(precision), getattr(torch, dtype), progress)
     return table
-
-
-def architecture() -> str:
-    """The compute capability of the current GPU, "9.0" say.
-
-    Raises ValueError where there is no GPU that torch can use.
-    """
-    if not torch.cuda.is_available():
-        raise ValueError("sparsetrain.tune: expected a GPU that torch can use, got none")
-    return ".".join(map(str, torch.cuda.get_device_capability()))
 
 
 def steps(dtypes: Sequence[str]) -> int:
@@ -87,15 +78,24 @@ def steps(dtypes: Sequence[str]) -> int:
     return len(SHAPES) * sum(len(PRECISIONS[dtype]) for dtype in dtypes)
 
 
-def fit_pass(dense: Sequence[Sample], sparse: Sequence[Sample]) -> dict[str, float]:
-    """The costs of one pass, {unit: nanoseconds}."""
-    return {**fit(DENSE_UNITS, dense), **fit(SPARSE_UNITS, sparse)}
+def architecture() -> str:
+    """The compute capability of the current GPU, such as "9.0".
+
+    Raises:
+        ValueError: If torch can use no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise ValueError("sparsetrain.tune: expected a GPU that torch can use, got none")
+    return ".".join(map(str, torch.cuda.get_device_capability()))
 
 
-def milliseconds(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """Median of each call by the GPU's clock, in turn, after three rounds that warm up."""
-    marks = []
-    for _ in range(3 + ROUNDS):
+def nanoseconds(calls: Sequence[Callable[[], object]]) -> list[float]:
+    """Times each call by the GPU's clock: the median of `ROUNDS` rounds after the warm-up.
+
+    A round runs every call once, so that changes of the GPU's clock rate affect all of them.
+    """
+    events = []
+    for _ in range(WARM_UP_ROUNDS + ROUNDS):
         for call in calls:
             begin, end = (
                 torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -104,44 +104,14 @@ def milliseconds(calls: Sequence[Callable[[], object]]) -> list[float]:
             begin.record()
             call()
             end.record()
-            marks.append((begin, end))
+            events.append((begin, end))
     torch.cuda.synchronize()
-    times = [begin.elapsed_time(end) for begin, end in marks[3 * len(calls) :]]
+    times = [1e6 * begin.elapsed_time(end) for begin, end in events[WARM_UP_ROUNDS * len(calls) :]]
     return [statistics.median(times[i :: len(calls)]) for i in range(len(calls))]
 
 
-def _fitted(
-    dtype: torch.dtype, precision: _C.Precision, progress: Callable[[], object]
-) -> dict[str, dict[str, float]]:
-    dense: dict[str, list[Sample]] = {name: [] for name in PASSES}
-    sparse: dict[str, list[Sample]] = {name: [] for name in PASSES}
-    for shape in SHAPES:
-        for name in PASSES:
-            _sample(shape, name, dtype, precision, dense[name], sparse[name])
-        progress()
-    return {name: fit_pass(dense[name], sparse[name]) for name in PASSES}
+def _target(precision: str) -> Target:
+    def work(shape: _C.ConvShape, pass_: _C.Pass, density: float) -> _C.CudaWork:
+        return _C.cuda_work(shape, pass_, _C.Precision.__members__[precision], density)
 
-
-def _sample(
-    shape: Shape,
-    name: str,
-    dtype: torch.dtype,
-    precision: _C.Precision,
-    dense: list[Sample],
-    sparse: list[Sample],
-) -> None:
-    """Times one pass of one shape: dense at its better format, sparse at every density."""
-
-    def work(density: float) -> _C.CudaWork:
-        return _C.cuda_work(shape.geometry(), getattr(_C.Pass, name), precision, density)
-
-    plain = list(calls(shape, name, dtype, 1.0, "dense", DEVICE))
-    skipping = [
-        (density, call)
-        for density in DENSITIES
-        for call in calls(shape, name, dtype, density, "sparse", DEVICE)
-    ]
-    times = [1e6 * ms for ms in milliseconds([*plain, *(call for _, call in skipping)])]
-    dense.append(Sample(work(1.0), min(times[: len(plain)])))
-    for (density, _), nanoseconds in zip(skipping, times[len(plain) :], strict=True):
-        sparse.append(Sample(work(density), nanoseconds))
+    return Target(DEVICE, SHAPES, DENSE_UNITS, SPARSE_UNITS, work, nanoseconds)

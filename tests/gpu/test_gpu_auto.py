@@ -10,7 +10,6 @@ from test_gpu import equal, sparse, trained
 
 import sparsetrain
 from sparsetrain import PruneGrad, SparseConv2d, accel, convert, ops
-from sparsetrain.tuning import cpu as tuning
 from sparsetrain.tuning import cuda as tuning_cuda
 from sparsetrain.tuning.fit import Shape
 
@@ -30,7 +29,7 @@ def own_costs():
 def price(**units):
     """Costs of this GPU in every precision, all others 0."""
     costs = dict.fromkeys(sparsetrain._C.CUDA_UNITS, 0.0) | units
-    passes = {name: dict(costs) for name in tuning.PASSES}
+    passes = {name: dict(costs) for name in accel.PASSES}
     names = [name for group in tuning_cuda.PRECISIONS.values() for name in group]
     gpu = {tuning_cuda.architecture(): dict.fromkeys(names, passes)}
     sparsetrain.set_costs({**sparsetrain.costs(), "cuda": gpu})

@@ -15,9 +15,10 @@ from test_formats import assert_documented
 from torchvision.models import resnet18
 
 import sparsetrain
+from sparsetrain import accel
 from sparsetrain.__main__ import main
-from sparsetrain.tuning import cpu as tuning
 from sparsetrain.tuning import cuda as tuning_cuda
+from sparsetrain.tuning.fit import Shape
 
 FORMAT = "## On a GPU: `make test-gpu`, and `make bench-gpu` or `benchmarks/gpu.py --json FILE`"
 
@@ -85,15 +86,15 @@ COSTS = "## Costs of `auto`: `python -m sparsetrain tune FILE`"
 
 @pytest.fixture
 def rehearsed(monkeypatch):
-    """`tune --device cuda` on the CPU: the clock tells one millisecond more for each call."""
-    few = (tuning.Shape(2, 16, 8, 16, 3, 1), tuning.Shape(1, 8, 6, 12, 1, 1))
+    """`tune --device cuda` on the CPU: call i of a round is reported to take i + 1 ms."""
+    few = (Shape(2, 16, 8, 16, 3, 1), Shape(1, 8, 6, 12, 1, 1))
 
     def once(calls):
         for call in calls:
             call()
-        return [1.0 + i for i in range(len(calls))]
+        return [1e6 * (1 + i) for i in range(len(calls))]
 
-    for name, value in {"DEVICE": "cpu", "SHAPES": few, "milliseconds": once}.items():
+    for name, value in {"DEVICE": "cpu", "SHAPES": few, "nanoseconds": once}.items():
         monkeypatch.setattr(tuning_cuda, name, value)
     monkeypatch.setattr(tuning_cuda, "architecture", lambda: "9.0")
     yield
@@ -113,7 +114,7 @@ def test_tune_on_a_gpu_writes_what_is_documented_beside_what_is_there(rehearsed,
     gpus = content["costs"].pop("cuda")
     assert list(gpus["9.0"]) == ["fp32", "tf32", "fp64"]
     for passes in gpus["9.0"].values():
-        assert list(passes) == sorted(tuning.PASSES)
+        assert list(passes) == sorted(accel.PASSES)
         for units in passes.values():
             assert_documented(units, COSTS, "### `cuda`", ordered=False)
             assert units["dense_call_ns"] + units["dense_mac_ns"] + units["dense_element_ns"] > 0
@@ -134,12 +135,12 @@ def test_tune_times_each_precision_with_torchs_flags_set_and_restores_them(rehea
 
     def flags(calls):
         seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark))
-        return [1.0] * len(calls)
+        return [1e6] * len(calls)
 
-    monkeypatch.setattr(tuning_cuda, "milliseconds", flags)
+    monkeypatch.setattr(tuning_cuda, "nanoseconds", flags)
     before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     table = tuning_cuda.tune(("float32",), lambda: None)
-    per_precision = len(tuning_cuda.SHAPES) * len(tuning.PASSES)
+    per_precision = len(tuning_cuda.SHAPES) * len(accel.PASSES)
     assert seen == [(False, True)] * per_precision + [(True, True)] * per_precision
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == before
     assert list(table["cuda"]["9.0"]) == ["fp32", "tf32"]

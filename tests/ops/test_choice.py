@@ -15,7 +15,7 @@ from test_formats import assert_documented
 
 import sparsetrain
 from sparsetrain.__main__ import main
-from sparsetrain._native import _C
+from sparsetrain._native import _C, PASSES
 from sparsetrain.tuning import cpu as tuning
 from sparsetrain.tuning import fit
 
@@ -77,7 +77,7 @@ def test_grad_weight_skips_the_zeros_of_the_sparser_operand():
 def priced(dense: float, sparse: float) -> dict:
     """The table that ships, with every dense and sparse cost replaced."""
     table = sparsetrain.costs()
-    for storage, name in itertools.product(fit.STORAGES, fit.PASSES):
+    for storage, name in itertools.product(tuning.DTYPES, PASSES):
         units = table[storage][name]
         table[storage][name] = {u: dense if u.startswith("dense") else sparse for u in units}
     return table
@@ -89,9 +89,9 @@ def test_auto_follows_the_costs_in_force_and_none_restores_those_that_ship(own_c
     for dense, sparse, wanted in ((1.0, 0.0, "sparse"), (0.0, 1.0, "dense")):
         sparsetrain.set_costs(priced(dense, sparse))
         assert sparsetrain.costs() == priced(dense, sparse)
-        for dtype in fit.STORAGES.values():
-            told = sparsetrain.explain(*shapes, dtype=dtype)
-            assert {getattr(told, name).backend for name in fit.PASSES} == {wanted}
+        for dtype in tuning.DTYPES:
+            told = sparsetrain.explain(*shapes, dtype=getattr(torch, dtype))
+            assert {getattr(told, name).backend for name in PASSES} == {wanted}
     sparsetrain.set_costs(None)
     assert sparsetrain.costs() == shipped
 
@@ -104,7 +104,7 @@ def test_where_tiles_multiply_bfloat16_the_costs_that_ship_say_so():
     table = _C.shipped_costs()
     gains = [
         table["float32"][name]["dense_mac_ns"] / table["bfloat16"][name]["dense_mac_ns"]
-        for name in fit.PASSES
+        for name in PASSES
     ]
     assert all((gain > 2.2) == tiles for gain in gains)
 
@@ -112,11 +112,11 @@ def test_where_tiles_multiply_bfloat16_the_costs_that_ship_say_so():
 def test_predicted_times_are_counts_times_costs(own_costs):
     # 8 images of 32 x 32 pixels, 64 * 64 * 9 weights: 8 * 32 * 32 * 64 * 64 * 9 multiply-adds.
     table = priced(0.0, 0.0)
-    for name in fit.PASSES:
+    for name in PASSES:
         table["float32"][name]["dense_mac_ns"] = 1e-3
     sparsetrain.set_costs(table)
     told = sparsetrain.explain((8, 64, 32, 32), (64, 64, 3, 3), 1, 1)
-    for name in fit.PASSES:
+    for name in PASSES:
         assert getattr(told, name).dense_ms == pytest.approx(
             8 * 32 * 32 * 64 * 64 * 9 * 1e-3 * 1e-6
         )
@@ -138,11 +138,11 @@ def test_costs_in_force_know_the_vectors_of_a_lower_instruction_set(own_costs, m
 )
 def test_a_dense_call_has_a_price_where_torch_calls_onednn(batch, kernel, stride, calls, own_costs):
     table = priced(0.0, 0.0)
-    for name in fit.PASSES:
+    for name in PASSES:
         table["float32"][name]["dense_call_ns"] = 3e6
     sparsetrain.set_costs(table)
     told = sparsetrain.explain((batch, 64, 8, 8), (64, 64, kernel, kernel), stride, kernel // 2)
-    assert {getattr(told, name).dense_ms for name in fit.PASSES} == {3.0 * calls}
+    assert {getattr(told, name).dense_ms for name in PASSES} == {3.0 * calls}
 
 
 def damaged(path: list[str], value: object) -> dict:
@@ -216,8 +216,8 @@ def test_tune_writes_a_table_that_can_be_used(tmp_path, monkeypatch, own_costs):
     content = json.loads(file.read_text())
     assert_documented(content, COSTS)
     table = content["costs"]
-    assert list(table) == ["isa", *sorted(fit.STORAGES), "cuda"]
-    for storage, name in itertools.product(fit.STORAGES, fit.PASSES):
+    assert list(table) == ["isa", *sorted(tuning.DTYPES), "cuda"]
+    for storage, name in itertools.product(tuning.DTYPES, PASSES):
         assert_documented(table[storage][name], COSTS, "### `costs`", ordered=False)
     assert table["bfloat16"] == sparsetrain.costs()["bfloat16"]
     assert table["float32"] != sparsetrain.costs()["float32"]
@@ -230,7 +230,7 @@ def test_tune_keeps_what_it_does_not_time(tmp_path, monkeypatch, own_costs):
     monkeypatch.setattr(tuning, "SHAPES", (fit.Shape(2, 32, 8, 32, 3, 1),) * 3)
     file = tmp_path / "costs.json"
     units = dict.fromkeys(_C.CUDA_UNITS, 1.0)
-    gpu = {"9.0": {"bf16": dict.fromkeys(fit.PASSES, units)}}
+    gpu = {"9.0": {"bf16": dict.fromkeys(PASSES, units)}}
     other = {**sparsetrain.costs(), "isa": "vax", "cuda": gpu}
     file.write_text(json.dumps({"torch": "2.15", "costs": other}))
     assert CliRunner().invoke(main, ["tune", str(file), "--dtype", "float32"]).exit_code == 0
