@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 NAMES = ("fashion-mnist", "cifar10")
-SHIPPED = Path(__file__).resolve().parents[1] / "examples" / "data"  # in a checkout, not in a wheel
+SHIPPED = Path(__file__).with_name("data")  # package data, also in an installed wheel
 
 _FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
