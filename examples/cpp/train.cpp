@@ -13,7 +13,7 @@
 #include <ATen/ops/relu.h>
 #include <ATen/ops/zeros.h>
 #include <sparsetrain/accel/model.h>
-#include <sparsetrain/kernels/state.h>
+#include <sparsetrain/kernels/common/state_slots.h>
 #include <sparsetrain/torch/ops.h>
 
 #include <cmath>

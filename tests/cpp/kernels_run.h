@@ -21,8 +21,8 @@ struct Tensor {
 
   Tensor(int64_t a, int64_t b, int64_t i, int64_t j, bool last)
       : sizes{a, b, i, j}, channels_last(last), data(static_cast<size_t>(a * b * i * j)) {}
-  Dense<T> view() { return {data.data(), {strides(0), strides(1), strides(2), strides(3)}}; }
-  Dense<const T> view() const {
+  TensorView<T> view() { return {data.data(), {strides(0), strides(1), strides(2), strides(3)}}; }
+  TensorView<const T> view() const {
     return {data.data(), {strides(0), strides(1), strides(2), strides(3)}};
   }
   T& at(int64_t a, int64_t b, int64_t i, int64_t j) { return *view().at(a, b, i, j); }
@@ -55,8 +55,8 @@ struct Scratch {
 // f(first, last, work) for ranges of one task each, last first, every second one to another thread
 // with work of its own: nothing may depend on how tasks are dealt.
 template <class F>
-void deal(int64_t tasks, int64_t work_bytes, F&& f) {
-  Scratch ours(work_bytes), theirs(work_bytes);
+void deal(int64_t tasks, int64_t scratch_bytes, F&& f) {
+  Scratch ours(scratch_bytes), theirs(scratch_bytes);
   const auto every_second = [&](int64_t from, char* work) {
     for (int64_t i = from; i >= 0; i -= 2) f(i, i + 1, work);
   };
@@ -74,10 +74,10 @@ void run_scatter(const Kernels<T>& k, const ConvShape& shape, Pass pass, const T
   Scratch start(plan.list_starts() * 4), base(plan.list_bases() * 8);
   const PixelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
                             base.as<int64_t>()};
-  deal(plan.regions(), plan.list_work_bytes(), [&](int64_t first, int64_t last, void* work) {
-    k.pixel_lists(plan, source.view(), first, last, lists, work);
+  deal(plan.regions(), plan.list_scratch_bytes(), [&](int64_t first, int64_t last, void* work) {
+    k.build_pixel_lists(plan, source.view(), first, last, lists, work);
   });
-  deal(plan.tasks(), plan.work_bytes(), [&](int64_t first, int64_t last, void* work) {
+  deal(plan.tasks(), plan.scratch_bytes(), [&](int64_t first, int64_t last, void* work) {
     k.scatter(plan, lists, weight.view(), bias, first, last, out.view(), work);
   });
 }
@@ -94,10 +94,10 @@ void run_grad_weight(const Kernels<T>& k, const ConvShape& shape, int threads, b
   Scratch start(plan.list_starts() * 4), base(plan.bands() * 8);
   const ChannelLists<S> lists{value.as<S>(), offset.as<uint32_t>(), start.as<uint32_t>(),
                               base.as<int64_t>()};
-  deal(plan.bands(), plan.list_work_bytes(), [&](int64_t first, int64_t last, void* work) {
-    k.channel_lists(plan, source.view(), first, last, lists, work);
+  deal(plan.bands(), plan.list_scratch_bytes(), [&](int64_t first, int64_t last, void* work) {
+    k.build_channel_lists(plan, source.view(), first, last, lists, work);
   });
-  deal(plan.tasks(), plan.work_bytes(), [&](int64_t first, int64_t last, void* work) {
+  deal(plan.tasks(), plan.scratch_bytes(), [&](int64_t first, int64_t last, void* work) {
     k.grad_weight(plan, lists, dense.view(), first, last, grad_weight.view(), work);
   });
 }

@@ -24,7 +24,7 @@ namespace sparsetrain {
 // A 4-D tensor [A,B,I,J]: element (a,b,i,j) is data[a*stride[0] + b*stride[1] + i*stride[2] +
 // j*stride[3]]. Either stride[1] == 1 (channels_last) or rows and images are contiguous (NCHW).
 template <class T>
-struct Dense {
+struct TensorView {
   T* data;
   int64_t stride[4];
 
@@ -63,23 +63,24 @@ struct Kernels {
   const char* name;
   VectorShape vector;
 
-  // Regions [first, last) of plan.regions(). work: plan.list_work_bytes().
-  void (*pixel_lists)(const ScatterPlan& plan, Dense<const T> source, int64_t first, int64_t last,
-                      PixelLists<Scalar> lists, void* work);
-  // Tasks [first, last) of plan.tasks(). bias [out channels] or nullptr. work: plan.work_bytes().
-  void (*scatter)(const ScatterPlan& plan, PixelLists<Scalar> lists, Dense<const T> weight,
-                  const T* bias, int64_t first, int64_t last, Dense<T> out, void* work);
+  // Regions [first, last) of plan.regions(). work: plan.list_scratch_bytes().
+  void (*build_pixel_lists)(const ScatterPlan& plan, TensorView<const T> source, int64_t first,
+                            int64_t last, PixelLists<Scalar> lists, void* work);
+  // Tasks [first, last) of plan.tasks(). bias [out channels] or nullptr. work:
+  // plan.scratch_bytes().
+  void (*scatter)(const ScatterPlan& plan, PixelLists<Scalar> lists, TensorView<const T> weight,
+                  const T* bias, int64_t first, int64_t last, TensorView<T> out, void* work);
 
-  // Bands [first, last) of plan.bands(). work: plan.list_work_bytes().
-  void (*channel_lists)(const GradWeightPlan& plan, Dense<const T> source, int64_t first,
-                        int64_t last, ChannelLists<Scalar> lists, void* work);
-  // Tasks [first, last) of plan.tasks(). work: plan.work_bytes().
-  void (*grad_weight)(const GradWeightPlan& plan, ChannelLists<Scalar> lists, Dense<const T> x,
-                      int64_t first, int64_t last, Dense<T> grad_weight, void* work);
+  // Bands [first, last) of plan.bands(). work: plan.list_scratch_bytes().
+  void (*build_channel_lists)(const GradWeightPlan& plan, TensorView<const T> source, int64_t first,
+                              int64_t last, ChannelLists<Scalar> lists, void* work);
+  // Tasks [first, last) of plan.tasks(). work: plan.scratch_bytes().
+  void (*grad_weight)(const GradWeightPlan& plan, ChannelLists<Scalar> lists, TensorView<const T> x,
+                      int64_t first, int64_t last, TensorView<T> grad_weight, void* work);
 
   // Sums over all images and pixels of channels [first * width, last * width), width that of
   // `vector`, of a tensor whose pixels lie evenly.
-  void (*channel_sums)(Dense<const T> source, int64_t images, int64_t channels, int64_t pixels,
+  void (*channel_sums)(TensorView<const T> source, int64_t images, int64_t channels, int64_t pixels,
                        int64_t first, int64_t last, T* sums);
 };
 

@@ -34,8 +34,8 @@ static INLINE Reg sum_vectors(const T* from, int64_t vectors, int64_t step, int 
 // Channels [first, last) of kWidth each of source [images, channels, pixels as stored]. Sums of one
 // image are added up before the next, which keeps the strands short.
 template <class T>
-static void channel_sums(Dense<const T> source, int64_t images, int64_t channels, int64_t pixels,
-                         int64_t first, int64_t last, T* sums) {
+static void channel_sums(TensorView<const T> source, int64_t images, int64_t channels,
+                         int64_t pixels, int64_t first, int64_t last, T* sums) {
   for (int64_t c = first * Vector::kWidth; c < std::min(channels, last * Vector::kWidth);
        c += Vector::kWidth) {
     const int lanes = lanes_left(channels - c);

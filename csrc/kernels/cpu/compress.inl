@@ -56,8 +56,8 @@ static int64_t append_rows(const ScatterPlan& plan, const T* pixels, int64_t row
 }
 
 template <class T>
-static void pixel_lists(const ScatterPlan& plan, Dense<const T> source, int64_t first, int64_t last,
-                        PixelLists<Scalar> lists, void* work) {
+static void build_pixel_lists(const ScatterPlan& plan, TensorView<const T> source, int64_t first,
+                              int64_t last, PixelLists<Scalar> lists, void* work) {
   Scalar* pixels = static_cast<Scalar*>(work);
   const int64_t padded = (plan.tile + Vector::kWidth - 1) / Vector::kWidth * Vector::kWidth;
   for (int64_t region = first; region < last; ++region) {
@@ -100,7 +100,7 @@ static void band_offsets(const GradWeightPlan& plan, const Band& band, uint32_t*
 
 // The lists of one band of an NCHW tensor: each channel's pixels are already in order.
 template <class T>
-static void append_planes(const GradWeightPlan& plan, const Band& band, Dense<const T> source,
+static void append_planes(const GradWeightPlan& plan, const Band& band, TensorView<const T> source,
                           const uint32_t* pixel_offset, uint32_t* start, Scalar* value,
                           uint32_t* offset) {
   const bool whole_rows = band.columns == plan.shape.Q();
@@ -138,7 +138,7 @@ struct Streams {
 // Appends `channels` channels from `channel` on: blocks of kWidth pixels, transposed in registers,
 // so that a zero costs a share of a vector instruction and no branch.
 template <class T>
-static void append_transposed(const Band& band, Dense<const T> source, int64_t channel,
+static void append_transposed(const Band& band, TensorView<const T> source, int64_t channel,
                               int64_t channels, const uint32_t* pixel_offset, Streams& streams) {
   const int64_t pixels = band.pixels(), ahead = Vector::kWidth * source.stride[3];
   int64_t n = 0, i = 0, j = 0;
@@ -172,7 +172,7 @@ static void append_transposed(const Band& band, Dense<const T> source, int64_t c
 
 // The lists of one band of a channels_last tensor.
 template <class T>
-static void append_pixels(const GradWeightPlan& plan, const Band& band, Dense<const T> source,
+static void append_pixels(const GradWeightPlan& plan, const Band& band, TensorView<const T> source,
                           const uint32_t* pixel_offset, Streams& streams, uint32_t* start,
                           Scalar* value, uint32_t* offset) {
   uint32_t count = 0;
@@ -191,8 +191,9 @@ static void append_pixels(const GradWeightPlan& plan, const Band& band, Dense<co
 }
 
 template <class T>
-static void channel_lists(const GradWeightPlan& plan, Dense<const T> source, int64_t first,
-                          int64_t last, ChannelLists<Scalar> lists, void* work) {
+static void build_channel_lists(const GradWeightPlan& plan, TensorView<const T> source,
+                                int64_t first, int64_t last, ChannelLists<Scalar> lists,
+                                void* work) {
   const int64_t pixels = plan.band_images * plan.band_rows * plan.band_columns + Vector::kWidth;
   Streams streams{plan.stream_entries(), static_cast<Scalar*>(work), nullptr, {}};
   streams.offset = reinterpret_cast<uint32_t*>(streams.value + kStreams * streams.capacity);

@@ -62,7 +62,7 @@ static INLINE void put(T* p, Reg v, int lanes, bool stream) {
 // apart, to a channels_last tensor.
 template <class T>
 static void copy_pixels_out(const Scalar* from, int64_t block, int64_t pitch, int64_t rows,
-                            int64_t width, int64_t channels, Dense<T> to, int64_t bytes) {
+                            int64_t width, int64_t channels, TensorView<T> to, int64_t bytes) {
   const bool stream = may_stream(to.data, to.stride[3], bytes);
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < width; ++j) {
@@ -79,7 +79,7 @@ static void copy_pixels_out(const Scalar* from, int64_t block, int64_t pitch, in
 // consecutive pixels, over row ends, so that small images fill their vectors.
 template <class T>
 static void transpose_pixels_out(const Scalar* from, int64_t block, int64_t pitch, int64_t rows,
-                                 int64_t width, int64_t channels, Dense<T> to, int64_t bytes) {
+                                 int64_t width, int64_t channels, TensorView<T> to, int64_t bytes) {
   const bool stream = may_stream(to.data, to.stride[1], bytes);
   const int64_t pixels = rows * width;
   for (int64_t p = 0; p < pixels; p += Vector::kWidth) {

@@ -59,7 +59,7 @@ static GradWeightList grad_weight_list_of(int registers, const TapBox& box) {
 // One image's part of a band's copy: rows x columns pixels of x from (h, w) on, zero outside the
 // image, `channels` of them valid; blocks of plan.block channels, `plane` scalars apart.
 template <class T>
-static void copy_image_in(const GradWeightPlan& plan, Dense<const T> x, int64_t h, int64_t w,
+static void copy_image_in(const GradWeightPlan& plan, TensorView<const T> x, int64_t h, int64_t w,
                           int64_t rows, int64_t columns, int64_t channels, int64_t plane,
                           Scalar* to) {
   const int64_t w0 = std::max<int64_t>(0, -w), w1 = std::min(columns, plan.shape.W - w);
@@ -89,14 +89,14 @@ static void copy_image_in(const GradWeightPlan& plan, Dense<const T> x, int64_t 
 
 // Fills the padded copies of a band for the `channels` channels from `channel` on.
 template <class T>
-static void copy_band_in(const GradWeightPlan& plan, const Band& band, Dense<const T> x,
+static void copy_band_in(const GradWeightPlan& plan, const Band& band, TensorView<const T> x,
                          int64_t channel, int64_t channels, Scalar* copy) {
   const ConvShape& s = plan.shape;
   const int64_t plane = plan.copy_pixels() * plan.block;
   const int64_t rows = plan.copy_rows(band.rows), columns = plan.copy_columns();
   for (int64_t n = 0; n < band.images; ++n) {
-    const Dense<const T> image{x.at(band.image + n, channel, 0, 0),
-                               {0, x.stride[1], x.stride[2], x.stride[3]}};
+    const TensorView<const T> image{x.at(band.image + n, channel, 0, 0),
+                                    {0, x.stride[1], x.stride[2], x.stride[3]}};
     copy_image_in(plan, image, band.row * s.stride_h - s.pad_h, band.column * s.stride_w - s.pad_w,
                   rows, columns, channels, plane,
                   copy + n * plan.copy_rows(plan.band_rows) * columns * plan.block);
@@ -132,15 +132,16 @@ static void grad_weight_band(const GradWeightPlan& plan, const ChannelLists<Scal
 // scalars. A contiguous result is put together there first, so that it leaves in whole vectors.
 template <class T>
 static void finish_weights(const GradWeightPlan& plan, const Scalar* sums, int64_t k0, int64_t k1,
-                           int64_t channel, int64_t channels, Dense<T> grad_weight,
+                           int64_t channel, int64_t channels, TensorView<T> grad_weight,
                            Scalar* staging) {
   const ConvShape& s = plan.shape;
   const int64_t taps = s.R * s.S;
   const int64_t bytes = s.K * s.C / s.groups * taps * static_cast<int64_t>(sizeof(T));
-  const Dense<Scalar> staged{staging, {0, taps, s.S, 1}};
+  const TensorView<Scalar> staged{staging, {0, taps, s.S, 1}};
   for (int64_t k = k0; k < k1; ++k, sums += taps * plan.block) {
-    const Dense<T> to{grad_weight.at(k, channel, 0, 0),
-                      {0, grad_weight.stride[1], grad_weight.stride[2], grad_weight.stride[3]}};
+    const TensorView<T> to{
+        grad_weight.at(k, channel, 0, 0),
+        {0, grad_weight.stride[1], grad_weight.stride[2], grad_weight.stride[3]}};
     if (to.channels_last()) {
       copy_pixels_out(sums, plan.block, s.S, s.R, s.S, channels, to, bytes);
     } else {
@@ -157,27 +158,28 @@ static void finish_weights(const GradWeightPlan& plan, const Scalar* sums, int64
 // result takes kWidth lists a tap at once: its vectors run along k.
 template <class T>
 static void finish_swapped(const GradWeightPlan& plan, const Scalar* sums, int64_t k0, int64_t k1,
-                           int64_t channel, int64_t channels, Dense<T> grad_weight) {
+                           int64_t channel, int64_t channels, TensorView<T> grad_weight) {
   const ConvShape& s = plan.shape;
   const int64_t taps = s.R * s.S, filter = taps * plan.block;
   const int64_t across = grad_weight.stride[0], along = grad_weight.stride[1];
   if (grad_weight.channels_last()) {
     for (int64_t tap = 0; tap < taps; ++tap) {
       const int64_t row = (taps - 1 - tap) / s.S, column = (taps - 1 - tap) % s.S;
-      const Dense<T> to{grad_weight.at(channel, k0, row, column), {0, across, 0, along}};
+      const TensorView<T> to{grad_weight.at(channel, k0, row, column), {0, across, 0, along}};
       transpose_pixels_out(sums + tap * plan.block, filter, 0, 1, k1 - k0, channels, to, 0);
     }
     return;
   }
   for (int64_t k = k0; k < k1; ++k, sums += filter) {
-    const Dense<T> to{grad_weight.at(channel, k, 0, 0), {0, across, s.S, 1}};
+    const TensorView<T> to{grad_weight.at(channel, k, 0, 0), {0, across, s.S, 1}};
     transpose_pixels_out(sums + filter - plan.block, -plan.block, s.S, s.R, s.S, channels, to, 0);
   }
 }
 
 template <class T>
-static void grad_weight(const GradWeightPlan& plan, ChannelLists<Scalar> lists, Dense<const T> x,
-                        int64_t first, int64_t last, Dense<T> grad_weight, void* work) {
+static void grad_weight(const GradWeightPlan& plan, ChannelLists<Scalar> lists,
+                        TensorView<const T> x, int64_t first, int64_t last,
+                        TensorView<T> grad_weight, void* work) {
   Scalar* copy = static_cast<Scalar*>(work);
   const int64_t plane = plan.copy_pixels() * plan.block;
   Scalar* sums = copy + plan.set * plane;

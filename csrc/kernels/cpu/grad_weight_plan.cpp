@@ -90,7 +90,7 @@ int64_t GradWeightPlan::stream_entries() const {
   return (divide_up(entries, kLine) | 1) * kLine;
 }
 
-int64_t GradWeightPlan::list_work_bytes() const {
+int64_t GradWeightPlan::list_scratch_bytes() const {
   // Streams of entries, and one offset a pixel.
   const int64_t pixels = band_images * band_rows * band_columns + vector.width;
   return pixels * 4 + streams(vector.width) * stream_entries() * (vector.scalar_bytes + 4);

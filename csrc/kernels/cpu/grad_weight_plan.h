@@ -58,12 +58,12 @@ struct GradWeightPlan {
   int64_t list_entries() const { return bands() * band_entries(); }
   int64_t list_starts() const { return bands() * (shape.K + 1); }
   int64_t stream_entries() const;  // from one of them to the next
-  int64_t list_work_bytes() const;
+  int64_t list_scratch_bytes() const;
   // Lists that are built side by side.
   static constexpr int streams(int width) { return 4 * width; }
   int64_t split_channels() const { return (channels_out + splits - 1) / splits; }
   int64_t sum_scalars() const { return set * split_channels() * shape.R * shape.S * block; }
-  int64_t work_bytes() const {
+  int64_t scratch_bytes() const {
     return (set * copy_pixels() * block + sum_scalars()) * vector.scalar_bytes;
   }
 

@@ -63,7 +63,7 @@ static void pack_vector(const ScatterPlan& plan, const TapOffsets& offsets, cons
 
 // The weights of one block of output channels.
 template <class T>
-static void pack_block(const ScatterPlan& plan, Dense<const T> w, int64_t group, int64_t out0,
+static void pack_block(const ScatterPlan& plan, TensorView<const T> w, int64_t group, int64_t out0,
                        Scalar* packed) {
   const TapOffsets offsets(plan);
   for (int64_t t = 0; t < plan.tiles; ++t) {

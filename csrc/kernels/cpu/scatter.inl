@@ -126,15 +126,15 @@ static void scatter_tile(const ScatterPlan& plan, const PixelLists<Scalar>& list
 // Copies a finished band to the output tensor, leaving out margins and padding channels.
 template <class T>
 static void finish_band(const ScatterPlan& plan, const Scalar* band, int64_t channel,
-                        int64_t channels, int64_t first, int64_t last, Dense<T> out) {
+                        int64_t channels, int64_t first, int64_t last, TensorView<T> out) {
   const int64_t bytes = plan.out_rows() * plan.out_width * plan.groups * plan.out_channels *
                         static_cast<int64_t>(sizeof(T));
   for (int64_t row = first; row < last;) {
     const int64_t image = row / plan.out_height, i = row % plan.out_height;
     const int64_t rows = std::min(last - row, plan.out_height - i);
     const Scalar* from = band + ((row - first) * plan.band_width() + plan.margin) * plan.block;
-    const Dense<T> to{out.at(image, channel, i, 0),
-                      {0, out.stride[1], out.stride[2], out.stride[3]}};
+    const TensorView<T> to{out.at(image, channel, i, 0),
+                           {0, out.stride[1], out.stride[2], out.stride[3]}};
     if (out.channels_last()) {
       copy_pixels_out(from, plan.block, plan.band_width(), rows, plan.out_width, channels, to,
                       bytes);
@@ -149,8 +149,8 @@ static void finish_band(const ScatterPlan& plan, const Scalar* band, int64_t cha
 // Tasks are ordered by block, then band, so that a range packs the weights of few blocks: right
 // before use, into memory that stays in cache, instead of all of them through memory and back.
 template <class T>
-static void scatter(const ScatterPlan& plan, PixelLists<Scalar> lists, Dense<const T> weight,
-                    const T* bias, int64_t first, int64_t last, Dense<T> out, void* work) {
+static void scatter(const ScatterPlan& plan, PixelLists<Scalar> lists, TensorView<const T> weight,
+                    const T* bias, int64_t first, int64_t last, TensorView<T> out, void* work) {
   Scalar* band = static_cast<Scalar*>(work);
   Scalar* packed = band + plan.band_scalars();
   int64_t packed_block = -1;

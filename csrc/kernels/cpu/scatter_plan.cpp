@@ -73,7 +73,7 @@ int64_t ScatterPlan::region_entries() const {
   return region_rows * source_width * groups * source_channels + vector.width;
 }
 
-int64_t ScatterPlan::list_work_bytes() const {
+int64_t ScatterPlan::list_scratch_bytes() const {
   const int64_t padded_tile = divide_up(tile, vector.width) * vector.width;
   return region_rows * source_width * padded_tile * vector.scalar_bytes;
 }

@@ -46,9 +46,9 @@ struct ScatterPlan {
   int64_t list_starts() const { return groups * tiles * source_rows() * (source_width + 1); }
   int64_t list_bases() const { return groups * tiles * source_rows(); }
   int64_t tile_scalars() const { return shape.R * tile * shape.S * block; }
-  int64_t list_work_bytes() const;
+  int64_t list_scratch_bytes() const;
   int64_t band_scalars() const { return band_rows * band_width() * block; }
-  int64_t work_bytes() const {
+  int64_t scratch_bytes() const {
     return (tiles * tile_scalars() + band_scalars()) * vector.scalar_bytes;
   }
 

@@ -4,9 +4,9 @@ template <class T>
 static constexpr Kernels<T> make_table(const char* name) {
   return {name,
           {Vector::kWidth, Vector::kRegisters, static_cast<int>(sizeof(Scalar))},
-          pixel_lists<T>,
+          build_pixel_lists<T>,
           scatter<T>,
-          channel_lists<T>,
+          build_channel_lists<T>,
           grad_weight<T>,
           channel_sums<T>};
 }

@@ -23,17 +23,17 @@ at::Tensor readable(const at::Tensor& t) {
 
 // Strides by format rather than as stored: torch leaves those of dimensions of size 1 arbitrary.
 template <class T, class Pointer>
-Dense<T> dense(Pointer data, const at::Tensor& t) {
+TensorView<T> dense(Pointer data, const at::Tensor& t) {
   const int64_t B = t.size(1), I = t.size(2), J = t.size(3);
   if (t.is_contiguous()) return {static_cast<T*>(data), {B * I * J, I * J, J, 1}};
   return {static_cast<T*>(data), {B * I * J, 1, J * B, B}};
 }
 template <class T>
-Dense<const T> input_view(const at::Tensor& t) {
+TensorView<const T> input_view(const at::Tensor& t) {
   return dense<const T>(t.const_data_ptr(), t);
 }
 template <class T>
-Dense<T> output_view(const at::Tensor& t) {
+TensorView<T> output_view(const at::Tensor& t) {
   return dense<T>(t.mutable_data_ptr(), t);
 }
 
@@ -71,7 +71,7 @@ Lists lists_in(Scratch& scratch, const Plan& plan, int64_t bases, int64_t* work)
   const int64_t offset = scratch.add<uint32_t>(plan.list_entries());
   const int64_t start = scratch.add<uint32_t>(plan.list_starts());
   const int64_t base = scratch.add<int64_t>(bases);
-  *work = scratch.add_per_thread(std::max(plan.list_work_bytes(), plan.work_bytes()));
+  *work = scratch.add_per_thread(std::max(plan.list_scratch_bytes(), plan.scratch_bytes()));
   scratch.allocate();
   return {scratch.at<S>(value), scratch.at<uint32_t>(offset), scratch.at<uint32_t>(start),
           scratch.at<int64_t>(base)};
@@ -98,7 +98,7 @@ class Scatter {
   }
   // The lists of regions [first, last).
   void list(int64_t first, int64_t last) const {
-    kernels_.pixel_lists(plan_, source_, first, last, lists_, scratch_.mine(work_));
+    kernels_.build_pixel_lists(plan_, source_, first, last, lists_, scratch_.mine(work_));
   }
   void run(const at::Tensor& weight, const T* bias, const at::Tensor& out) const {
     const auto w = input_view<T>(weight);
@@ -111,7 +111,7 @@ class Scatter {
  private:
   const Kernels<T>& kernels_;
   ScatterPlan plan_;
-  Dense<const T> source_;
+  TensorView<const T> source_;
   Scratch scratch_;
   int64_t work_;
   PixelLists<S> lists_;
@@ -140,7 +140,7 @@ class GradWeight {
   }
   // The lists of bands [first, last).
   void list(int64_t first, int64_t last) const {
-    kernels_.channel_lists(plan_, source_, first, last, lists_, scratch_.mine(work_));
+    kernels_.build_channel_lists(plan_, source_, first, last, lists_, scratch_.mine(work_));
   }
   void run(const at::Tensor& dense, const at::Tensor& out) const {
     const auto from = input_view<T>(dense);
@@ -153,7 +153,7 @@ class GradWeight {
  private:
   const Kernels<T>& kernels_;
   GradWeightPlan plan_;
-  Dense<const T> source_;
+  TensorView<const T> source_;
   Scratch scratch_;
   int64_t work_;
   ChannelLists<S> lists_;
