@@ -1,4 +1,8 @@
-"""Checks of arguments, each raising one sentence that names argument, expectation and value."""
+"""Checks of arguments for all modules of the package; each raises one sentence in one form.
+
+Every check takes the name of the function that the message starts with, the name of the argument,
+and its value, in this order.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from torch import Tensor, nn
 
 
 def check_rank(function: str, name: str, shape: Sequence[int], ranks: tuple[int, ...]) -> None:
+    """Raises ValueError unless the number of dimensions of `shape` is one of `ranks`."""
     if len(shape) not in ranks:
         wanted = " or ".join(map(str, ranks))
         raise ValueError(
@@ -21,6 +26,7 @@ def check_rank(function: str, name: str, shape: Sequence[int], ranks: tuple[int,
 
 
 def check_tensor(function: str, name: str, value: object) -> None:
+    """Raises TypeError unless `value` is a tensor of the strided layout."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"sparsetrain.{function}: expected {name} to be a tensor, got {type(value).__name__}"
@@ -33,31 +39,15 @@ def check_tensor(function: str, name: str, value: object) -> None:
 
 
 def check_integer(function: str, name: str, value: object) -> None:
+    """Raises TypeError unless `value` is an int, or the symbolic one that torch.compile passes."""
     if not isinstance(value, int | torch.SymInt):
         raise TypeError(f"sparsetrain.{function}: expected {name} to be an integer, got {value!r}")
 
 
-def one_of(value: object, known: tuple[str, ...], what: str, where: str) -> None:
-    """Raises ValueError, in the name of `where`, unless `value` is one of the known names."""
-    if value not in known:
-        names = ", ".join(known)
-        raise ValueError(
-            f"sparsetrain.{where}: expected {what} to be one of {names}, got {value!r}"
-        )
-
-
-def number(value: Any, what: str, interval: str, where: str) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(
-            f"sparsetrain.{where}: expected {what} to be a number in {interval}, got {value!r}"
-        )
-    return float(value)
-
-
-def whole_number(value: Any, what: str, where: str, below: int | None = None) -> int:
-    """`value` when it is an int in [0, below), else TypeError or ValueError."""
+def check_count(function: str, name: str, value: Any, below: int | None = None) -> int:
+    """Returns `value`; raises TypeError or ValueError unless it is an int in [0, below)."""
     wanted = "an int of at least 0" + (f" and below {below}" if below is not None else "")
-    message = f"sparsetrain.{where}: expected {what} to be {wanted}, got {value!r}"
+    message = f"sparsetrain.{function}: expected {name} to be {wanted}, got {value!r}"
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(message)
     if value < 0 or (below is not None and value >= below):
@@ -65,16 +55,42 @@ def whole_number(value: Any, what: str, where: str, below: int | None = None) ->
     return value
 
 
-def expect_module(model: object, where: str) -> None:
-    """Raises TypeError, in the name of `where`, when `model` is no nn.Module."""
-    if not isinstance(model, nn.Module):
+def check_number(function: str, name: str, value: Any, interval: str) -> float:
+    """Returns float(value); raises TypeError for anything but a real number.
+
+    The caller checks the range; `interval` only appears in the message.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(
-            f"sparsetrain.{where}: expected model to be an nn.Module, got {type(model).__name__}"
+            f"sparsetrain.{function}: expected {name} to be a number in {interval}, got {value!r}"
+        )
+    return float(value)
+
+
+def check_name(function: str, name: str, value: object, known: tuple[str, ...]) -> None:
+    """Raises ValueError unless `value` is one of the `known` names."""
+    if value not in known:
+        hint = f". Did you mean {_most_similar(value, known)!r}?" if isinstance(value, str) else ""
+        raise ValueError(
+            f"sparsetrain.{function}: expected {name} to be one of {', '.join(known)}, "
+            f"got {value!r}{hint}"
         )
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What an error says after an unknown name: the known name most like it, then all of them."""
+def check_module(function: str, name: str, value: object) -> None:
+    """Raises TypeError unless `value` is an nn.Module."""
+    if not isinstance(value, nn.Module):
+        raise TypeError(
+            f"sparsetrain.{function}: expected {name} to be an nn.Module, "
+            f"got {type(value).__name__}"
+        )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the most similar known name, then all of them."""
     names = sorted(known)
-    like = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-    return f"did you mean {like[0]!r}? known are {', '.join(names)}"
+    return f"did you mean {_most_similar(name, names)!r}? known are {', '.join(names)}"
+
+
+def _most_similar(name: str, known: Sequence[str]) -> str:
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from sparsetrain import ops
-from sparsetrain._checks import expect_module, one_of, whole_number
+from sparsetrain._checks import check_count, check_module, check_name
 from sparsetrain.distributed import grouped
 from sparsetrain.nn import PLACEMENTS, SparseConv2d
 from sparsetrain.placement import Decision, decide
@@ -71,9 +71,9 @@ def convert(
     override that matches nothing, or a model without an nn.Conv2d.
     """
     target(rate, density, "convert")
-    whole_number(history, "history", "convert")
-    whole_number(measure_every, "measure_every", "convert")
-    one_of(backend, ops.BACKENDS, "backend", "convert")
+    check_count("convert", "history", history)
+    check_count("convert", "measure_every", measure_every)
+    check_name("convert", "backend", backend, ops.BACKENDS)
     convs = _convertible(model, "convert")
     chosen = _overrides_by_layer({} if overrides is None else overrides, convs)
     decisions = decide(model)
@@ -100,7 +100,7 @@ def revert(model: M) -> M:
     Nothing of the conversion remains in the modules, and what was parametrized since stays so.
     A model without SparseConv2d is left as it is.
     """
-    expect_module(model, "revert")
+    check_module("revert", "model", model)
     for conv in list(model.modules()):
         if type(conv) is SparseConv2d or (is_parametrized(conv) and _is_converted(conv)):
             for name in _CHILDREN:
@@ -135,7 +135,7 @@ def set_rate(model: nn.Module, rate: float | None = None, *, density: float | No
     once, because a pruner remembers mean|g| and not its thresholds.
     Raises TypeError or ValueError for values out of range or a model without pruners.
     """
-    expect_module(model, "set_rate")
+    check_module("set_rate", "model", model)
     if rate is None and density is None:
         raise ValueError("sparsetrain.set_rate: expected one of rate and density, got neither")
     target(rate, density, "set_rate")
@@ -151,7 +151,7 @@ def average_thresholds(model: nn.Module) -> None:
     Raises TypeError for what is no nn.Module, ValueError for a model without pruners, RuntimeError
     without a process group.
     """
-    expect_module(model, "average_thresholds")
+    check_module("average_thresholds", "model", model)
     pruners = _pruners(model, "average_thresholds")
     if not grouped():
         raise RuntimeError(
@@ -172,7 +172,7 @@ def rescale_thresholds(model: nn.Module, ratio: float | Tensor) -> None:
     Raises TypeError for what is no nn.Module or no number, ValueError for a ratio that is not
     finite and positive or for a model without pruners.
     """
-    expect_module(model, "rescale_thresholds")
+    check_module("rescale_thresholds", "model", model)
     where = "sparsetrain.rescale_thresholds: expected ratio to be"
     scalar = ratio.numel() == 1 if isinstance(ratio, Tensor) else isinstance(ratio, Real)
     if not scalar or isinstance(ratio, bool):
@@ -200,7 +200,7 @@ def _convertible(model: nn.Module, where: str) -> dict[str, nn.Conv2d]:
 
     Refuses one with an attribute of its own where a SparseConv2d has one.
     """
-    expect_module(model, where)
+    check_module(where, "model", model)
     convs: dict[str, nn.Conv2d] = {
         name: module
         for name, module in model.named_modules()
@@ -251,12 +251,12 @@ def _check_override(key: str, settings: Mapping[str, Any]) -> None:
     if not isinstance(settings, Mapping):
         raise TypeError(f"sparsetrain.{where}: expected a dict, got {settings!r}")
     for name in settings:
-        one_of(name, _OVERRIDE_KEYS, "every key", where)
+        check_name(where, "every key", name, _OVERRIDE_KEYS)
     target(settings.get("rate"), settings.get("density"), where)
     if "placement" in settings:
-        one_of(settings["placement"], PLACEMENTS, "placement", where)
+        check_name(where, "placement", settings["placement"], PLACEMENTS)
     if "backend" in settings:
-        one_of(settings["backend"], ops.BACKENDS, "backend", where)
+        check_name(where, "backend", settings["backend"], ops.BACKENDS)
 
 
 def _with_one_target(settings: Mapping[str, Any]) -> dict[str, Any]:

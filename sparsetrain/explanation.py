@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import are_deterministic_algorithms_enabled as are_deterministic
 
-from sparsetrain._checks import check_rank, one_of
+from sparsetrain._checks import check_name, check_rank
 from sparsetrain._native import _C, PASSES
 from sparsetrain.ops import ARCHITECTURE, BACKENDS, CPU_BACKENDS, IntPair, _padding, _pair, conv2d
 
@@ -73,8 +73,8 @@ def explain(
         architecture: compute capability of the GPU, "9.0" say; by default that of the current one.
             Where no costs of it are in force, predicted times are NaN and auto is dense.
     """
-    one_of(backend, BACKENDS, "backend", "explain")
-    one_of(device, ("cpu", "cuda"), "device", "explain")
+    check_name("explain", "backend", backend, BACKENDS)
+    check_name("explain", "device", device, ("cpu", "cuda"))
     if backend not in CPU_BACKENDS and device == "cpu":
         raise ValueError(
             f"sparsetrain.explain: expected device to be 'cuda' for backend {backend!r}, got 'cpu'"

@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.parametrize import is_parametrized
 
-from sparsetrain._checks import expect_module
+from sparsetrain._checks import check_module
 from sparsetrain.explanation import explain
 from sparsetrain.nn import SparseConv2d
 from sparsetrain.pruning import ELEMENTS, NONZEROS, NONZEROS_BEFORE, PUSHES, THRESHOLD
@@ -65,7 +65,7 @@ def describe(model: nn.Module) -> Descriptions:
     A convolution that convert() leaves alone has a reason that says why. Raises TypeError for what is
     no nn.Module.
     """
-    expect_module(model, "describe")
+    check_module("describe", "model", model)
     return Descriptions(
         _description(name, module)
         for name, module in model.named_modules()
@@ -81,7 +81,7 @@ def stats(model: nn.Module) -> dict[str, LayerStats]:
     density, and one training step outside torch.compile, which tells the shape. Raises TypeError
     for what is no nn.Module and ValueError for a model without SparseConv2d.
     """
-    expect_module(model, "stats")
+    check_module("stats", "model", model)
     measured = {
         name: _stats(module)
         for name, module in model.named_modules()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from sparsetrain import ops
-from sparsetrain._checks import one_of, whole_number
+from sparsetrain._checks import check_count, check_name
 from sparsetrain.pruning import DEFAULT_HISTORY, PruneGrad, StateModule, one_node
 
 PLACEMENTS = ("output", "input", "none")
@@ -113,9 +113,9 @@ class SparseConv2d(nn.Conv2d):
 
         With placement "none" the pruner is dropped.
         """
-        one_of(placement, PLACEMENTS, "placement", "SparseConv2d")
-        one_of(backend, ops.BACKENDS, "backend", "SparseConv2d")
-        whole_number(measure_every, "measure_every", "SparseConv2d")
+        check_name("SparseConv2d", "placement", placement, PLACEMENTS)
+        check_name("SparseConv2d", "backend", backend, ops.BACKENDS)
+        check_count("SparseConv2d", "measure_every", measure_every)
         self.backend, self.placement, self.reason = backend, placement, reason
         self.check_finite = bool(check_finite)
         self._set_child("pruner", pruner if placement != "none" else None)

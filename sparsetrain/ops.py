@@ -12,7 +12,7 @@ from torch.compiler import is_compiling
 from torch.nn import functional as F
 from torch.overrides import has_torch_function_variadic
 
-from sparsetrain._checks import check_integer, check_rank, check_tensor, one_of
+from sparsetrain._checks import check_integer, check_name, check_rank, check_tensor
 from sparsetrain._native import _C
 
 CPU_BACKENDS = ("auto", "sparse", "dense")
@@ -127,7 +127,7 @@ def conv2d(
             )
         except (TypeError, ValueError, RuntimeError):
             pass
-    one_of(backend, BACKENDS, "backend", "conv2d")
+    check_name("conv2d", "backend", backend, BACKENDS)
     check_tensor("conv2d", "input", input)
     check_tensor("conv2d", "weight", weight)
     if bias is not None:

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.compiler import is_compiling
 
 from sparsetrain import ops
-from sparsetrain._checks import number, whole_number
+from sparsetrain._checks import check_count, check_number
 from sparsetrain.distributed import grouped, rank_and_world
 
 DEFAULT_RATE = 0.9
@@ -54,13 +54,13 @@ def target(rate: float | None, density: float | None, where: str) -> Target:
         )
     if density is not None:
         # Below 1e-300 the factor 1 / density would not be finite.
-        if number(density, "density", "(0, 1]", where) < 1e-300 or not density <= 1:
+        if check_number(where, "density", density, "(0, 1]") < 1e-300 or not density <= 1:
             raise ValueError(
                 f"sparsetrain.{where}: expected density to be in (0, 1], got {density!r}"
             )
         return Target(None, float(density), 1 / float(density))
     rate = DEFAULT_RATE if rate is None else rate
-    if not 0 <= number(rate, "rate", "[0, 1)", where) < 1:
+    if not 0 <= check_number(where, "rate", rate, "[0, 1)") < 1:
         raise ValueError(f"sparsetrain.{where}: expected rate to be in [0, 1), got {rate!r}")
     # -Phi^-1((1-p)/2) is Phi^-1((1+p)/2), and does not round to Phi^-1(1) for p close to 1.
     quantile = -NormalDist().inv_cdf((1 - float(rate)) / 2)
@@ -145,11 +145,11 @@ class PruneGrad(StateModule):
         seed: int | None = None,
     ) -> None:
         self_target = target(rate, density, "PruneGrad")
-        whole_number(history, "history", "PruneGrad")
+        check_count("PruneGrad", "history", history)
         if seed is None:
             seed = derive_seed(f"PruneGrad {next(_unnamed)}")
         super().__init__(HEADER + history)
-        self.state[SEED] = whole_number(seed, "seed", "PruneGrad", _SEEDS)
+        self.state[SEED] = check_count("PruneGrad", "seed", seed, _SEEDS)
         self._aim_at(self_target)
         self.rank = 0
         self._draw_as_rank(rank_and_world()[0])

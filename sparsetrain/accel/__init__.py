@@ -1,6 +1,5 @@
 """What a training step would cost on the SparseTrain accelerator and on its dense twin."""
 
-from sparsetrain._checks import nearest
 from sparsetrain._native import PASSES
 from sparsetrain.accel.chips import (
     CHIPS,
@@ -60,7 +59,6 @@ __all__ = [
     "gains",
     "layer_rows",
     "limits",
-    "nearest",
     "prices",
     "read_toml",
     "record",

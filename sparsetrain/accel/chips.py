@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sparsetrain._checks import nearest
+from sparsetrain._checks import did_you_mean
 from sparsetrain.accel.core import Config, Prices, named_chips, named_prices
 
 CHIPS: Mapping[str, Config] = MappingProxyType({chip.name: chip for chip in named_chips()})
@@ -26,7 +26,7 @@ def chip(which: str | Config = "sparsetrain168", **changes: Any) -> Config:
         if which not in CHIPS:
             raise ValueError(
                 f"sparsetrain.accel.chip: expected the chip to be a known name, got {which!r}; "
-                + nearest(which, CHIPS)
+                + did_you_mean(which, CHIPS)
             )
         which = CHIPS[which]
     check_numbers("sparsetrain.accel.chip:", which, changes)
@@ -42,7 +42,7 @@ def check_numbers(where: str, base: Config, changes: Mapping[str, Any]) -> None:
     for key, value in changes.items():
         if key not in known:
             raise ValueError(
-                f"{where} expected numbers of a chip, got {key!r}; " + nearest(key, known)
+                f"{where} expected numbers of a chip, got {key!r}; " + did_you_mean(key, known)
             )
         kind = type(known[key])
         fits = type(value) is kind and not (kind is int and abs(value) >= 2**63)
@@ -62,6 +62,6 @@ def prices(which: str | Prices = "aladdin_cacti32_14nm") -> Prices:
     if which not in PRICES:
         raise ValueError(
             f"sparsetrain.accel.prices: expected prices to be a known table, got {which!r}; "
-            + nearest(which, PRICES)
+            + did_you_mean(which, PRICES)
         )
     return PRICES[which]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparsetrain._checks import nearest
+from sparsetrain._checks import did_you_mean
 from sparsetrain.accel.chips import DEFAULT_PRICES, chip, sparsetrain168
 from sparsetrain.accel.core import Config, Prices, dense_twin
 from sparsetrain.accel.layers import Workload
@@ -71,7 +71,7 @@ def explore(
         if name not in known:
             raise ValueError(
                 f"sparsetrain.accel.explore: expected whole numbers of a chip, got {name!r}; "
-                + nearest(name, known)
+                + did_you_mean(name, known)
             )
     results = []
     for values in itertools.product(*grid.values()):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsetrain._checks import nearest
+from sparsetrain._checks import did_you_mean
 from sparsetrain.accel.chips import CHIPS, PRICES, check_numbers, chip, prices
 from sparsetrain.accel.core import Config, Prices
 
@@ -67,7 +67,7 @@ def _table(where: str, name: str, value: Any) -> dict[str, Any]:
 def _known(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
     for key in given:
         if key not in known:
-            raise ValueError(f"{where} expected known keys, got {key!r}; {nearest(key, known)}")
+            raise ValueError(f"{where} expected known keys, got {key!r}; {did_you_mean(key, known)}")
 
 
 def _chip(where: str, name: str, numbers: dict[str, Any]) -> Config:

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from sparsetrain import accel
+from sparsetrain._checks import did_you_mean
 from sparsetrain.commands import network
 
 
@@ -32,7 +33,7 @@ def disasm(chip: str, level: str, most: int, layer: str | None, **step: Any) -> 
             names = [one.name for one in work.layers]
             raise ValueError(
                 f"sparsetrain: expected --layer to be a layer's name, got {layer!r}; "
-                + accel.nearest(layer, names)
+                + did_you_mean(layer, names)
             )
         work = accel.Workload(kept)
     click.echo(accel.disassemble(work, accel.find_chip(chip), level=level, most=most), nl=False)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sparsetrain import accel
+from sparsetrain._checks import did_you_mean
 from sparsetrain.accel.plots import check_plot
 from sparsetrain.experiments import networks
 from sparsetrain.experiments.files import check_writable
@@ -169,7 +170,7 @@ def _network(model: str, shape: tuple[int, ...], classes: int, dataset: str) -> 
     if model not in known:
         raise ValueError(
             f"sparsetrain: expected MODEL to be module:function or a torchvision model, got "
-            f"{model!r}; {accel.nearest(model, known)}"
+            f"{model!r}; {did_you_mean(model, known)}"
         )
     network: nn.Module = zoo.get_model(model, weights=None, num_classes=classes)
     return network

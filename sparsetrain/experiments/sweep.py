@@ -21,7 +21,7 @@ from typing import Any, get_type_hints
 
 import torch
 
-from sparsetrain._checks import nearest, one_of
+from sparsetrain._checks import check_name, did_you_mean
 from sparsetrain.cost_table import set_costs
 from sparsetrain.experiments import checkpoint, machine, networks
 from sparsetrain.experiments.datasets import Dataset
@@ -55,7 +55,7 @@ def plan(content: Mapping[str, Any]) -> Plan:
     where = "sparsetrain.experiments.sweep.plan: expected"
     for key in content:
         if key not in KEYS:
-            raise ValueError(f"{where} keys of a sweep, got {key!r}; {nearest(key, KEYS)}")
+            raise ValueError(f"{where} keys of a sweep, got {key!r}; {did_you_mean(key, KEYS)}")
     seeds = content.get("seeds", [0])
     seeds = list(range(seeds)) if type(seeds) is int else seeds
     lists = {
@@ -64,7 +64,7 @@ def plan(content: Mapping[str, Any]) -> Plan:
         "seeds": _list("seeds", seeds, int),
     }
     shared = {key: _typed(key, content[key]) for key in _SHARED if key in content}
-    one_of(shared.get("backend", "auto"), CPU_BACKENDS, "backend", "sweep.plan")
+    check_name("sweep.plan", "backend", shared.get("backend", "auto"), CPU_BACKENDS)
     for model in lists["models"]:
         networks.check(model)
     runs = [

@@ -19,7 +19,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
 from sparsetrain import accel
-from sparsetrain._checks import whole_number
+from sparsetrain._checks import check_count
 from sparsetrain.conversion import convert, revert
 from sparsetrain.distributed import grouped, rank_and_world
 from sparsetrain.experiments import networks
@@ -76,7 +76,7 @@ class Settings:
                     f"sparsetrain.Settings: expected {name} to be positive and below 3e38, "
                     f"got {getattr(self, name)}"
                 )
-        whole_number(self.seed, "seed", "Settings", 2**63)
+        check_count("Settings", "seed", self.seed, 2**63)
         if self.threads > MOST_THREADS:
             raise ValueError(
                 f"sparsetrain.Settings: expected threads to be at most {MOST_THREADS}, "
