@@ -1,10 +1,10 @@
-"""`make test-gpu` and `make bench-gpu`: build here, run on this machine's GPU, keep what was said.
+"""Runs `make test-gpu` and `make bench-gpu`: builds, runs on this GPU, stores the results.
 
-test: tests/test_gpu*.py and tests/test_cuda.py, then compute-sanitizer's four tools over a short
-list. bench: `tune`, then benchmarks/gpu.py with the costs that it fitted. Results go to
-build/gpu/{test,bench}.{json,txt}; docs/formats.md has the fields. Exit code 2 and one sentence
-where there is no GPU, 1 when a step fails. Only the standard library and torch are needed to get as
-far as the steps.
+`test` runs tests/gpu and tests/ops/test_cuda.py, then a short list of calls under the four tools of
+compute-sanitizer. `bench` runs `tune`, then benchmarks/gpu.py with the fitted costs. Results go to
+build/gpu/{test,bench}.{json,txt}; docs/formats.md describes the fields. The exit code is 2, with
+one sentence, if there is no GPU, and 1 if a step fails. The script itself needs only torch and the
+standard library.
 """
 
 import json
@@ -21,7 +21,7 @@ TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
 
 def refusal():
-    """Why nothing can run here, or None."""
+    """Why this machine cannot run the steps, or None."""
     try:
         import torch
     except ImportError as error:
@@ -32,7 +32,7 @@ def refusal():
 
 
 def short_list(device="cuda"):
-    """Every kernel of the library once or twice, on odd sizes; what the sanitizers watch."""
+    """Calls every kernel of the library once or twice, on odd sizes, for the sanitizers."""
     import torch
 
     from sparsetrain import ops
@@ -58,7 +58,7 @@ def short_list(device="cuda"):
 
 
 def steps(what):
-    """Name, command and environment of each step, after the build; a command of None is skipped."""
+    """Name, command and environment of each step; a step whose command is None is skipped."""
     python = sys.executable
     yield "build", [python, "setup.py", "build_ext", "--inplace"], {}
     if what == "bench":
@@ -67,7 +67,7 @@ def steps(what):
         results = ["--json", f"{figures}.json", "--text", f"{figures}.txt", "--costs", costs]
         yield "benchmark", [python, "benchmarks/gpu.py", *results], {}
         return
-    files = [f"tests/test_{name}.py" for name in ("gpu", "gpu_auto", "gpu_cusparse", "cuda")]
+    files = ["tests/gpu", "tests/ops/test_cuda.py"]
     yield "tests", [python, "-m", "pytest", "-rs", "-p", "no:cacheprovider", *files], {}
     sanitizer = shutil.which("compute-sanitizer")
     for tool in TOOLS:
@@ -77,7 +77,7 @@ def steps(what):
 
 
 def run(what):
-    """All steps, even after one that failed; the exit code."""
+    """Runs all steps, also after a failed one, and returns the exit code."""
     OUT.mkdir(parents=True, exist_ok=True)
     results, text = {}, ""
     for name, command, variables in steps(what):

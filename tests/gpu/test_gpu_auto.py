@@ -1,4 +1,4 @@
-"""What only a GPU can answer of `auto`; skipped and counted as tests/test_gpu.py is."""
+"""backend="auto" on a GPU: choices, densities that arrive without waiting, tuning."""
 
 import copy
 import time
@@ -15,19 +15,19 @@ from sparsetrain.tuning.fit import Shape
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
 
-# Sparse is taken to be faster below a density of about .4, of every precision.
+# With these costs the sparse kernels are faster below a density of about .4.
 SPARSE_WINS = {"dense_mac_ns": 1.0, "nonzero_ns": 512.0}
 
 
 @pytest.fixture(autouse=True)
 def own_costs():
-    """Leaves the table that ships behind."""
+    """Restores the shipped cost table after each test."""
     yield
     sparsetrain.set_costs(None)
 
 
 def price(**units):
-    """Costs of this GPU in every precision, all others 0."""
+    """Sets the costs `units` of this GPU in every precision, and all other costs to 0."""
     costs = dict.fromkeys(sparsetrain._C.CUDA_UNITS, 0.0) | units
     passes = {name: dict(costs) for name in accel.PASSES}
     names = [name for group in tuning_cuda.PRECISIONS.values() for name in group]
@@ -40,17 +40,17 @@ def known(value):
 
 
 def passes(backend, density=None):
-    """y, dx and dw of operands of density .1, of which `density` is told."""
+    """y, dx and dw of operands of density .1; `density` is what the operator is given."""
     x = sparse(4, 256, 14, 14, density=0.1).cuda().requires_grad_()
     w = sparse(256, 256, 3, 3, density=1, seed=1).cuda().requires_grad_()
-    told = {} if density is None else {"input_density": density, "grad_density": density}
-    y = ops.conv2d(x, w, padding=1, backend=backend, **told)
+    densities = {} if density is None else {"input_density": density, "grad_density": density}
+    y = ops.conv2d(x, w, padding=1, backend=backend, **densities)
     dy = sparse(*y.shape, density=0.1, seed=2).cuda()
     return [y.detach(), *torch.autograd.grad(y, (x, w), dy)]
 
 
-def test_auto_runs_what_its_costs_say_and_changes_no_result():
-    """The sparse kernels give the same bits each time, so that bits tell who ran."""
+def test_auto_follows_its_costs():
+    """The sparse kernels are deterministic, so the bits of a result show which backend ran."""
     price(**SPARSE_WINS)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         ours, dense = passes("sparse"), passes("dense")
@@ -62,7 +62,7 @@ def test_auto_runs_what_its_costs_say_and_changes_no_result():
         torch.testing.assert_close(one, two, rtol=0, atol=1e-4 * two.abs().max().item())
 
 
-def test_hopeless_calls_are_torchs_own_convolution():
+def test_calls_that_cannot_be_sparse_are_pytorchs_own_convolution():
     x = torch.randn(4, 64, 14, 14, device="cuda", requires_grad=True)
     w = torch.randn(64, 64, 3, 3, device="cuda", requires_grad=True)
     wanted = torch.nn.functional.conv2d(x, w).grad_fn.name()
@@ -77,7 +77,7 @@ def test_hopeless_calls_are_torchs_own_convolution():
     assert ops.conv2d(x, w).grad_fn.name() != wanted
 
 
-def test_a_deterministic_choice_looks_at_no_density():
+def test_deterministic_algorithms_ignore_densities():
     price(**SPARSE_WINS)
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
@@ -87,7 +87,7 @@ def test_a_deterministic_choice_looks_at_no_density():
 
 
 def counted(model):
-    """The states' own densities, which waits, beside what the host read without."""
+    """Densities from the states (which waits for the GPU) beside those in the density slots."""
     values = []
     for conv in (m for m in model.modules() if isinstance(m, SparseConv2d)):
         measured = sparsetrain.stats(conv)[""]
@@ -97,7 +97,7 @@ def counted(model):
 
 
 def net():
-    """Every density is counted: x by an observer, the output's gradient by the pruner."""
+    """A converted net that counts every density: x by a counter, the gradient by the pruner."""
     everywhere = {"*": {"placement": "output"}}
     return convert(small_net(), 0.9, history=1, measure_every=1, overrides=everywhere).cuda()
 
@@ -110,8 +110,8 @@ def step(model, x):
 
 
 @pytest.mark.parametrize("units", [SPARSE_WINS, {"dense_mac_ns": 1.0}], ids=["some", "always"])
-def test_a_whole_step_of_auto_never_waits_and_densities_arrive(units):
-    """Pruned, measured, recorded or not; with costs that make some calls sparse, or all."""
+def test_a_step_of_auto_never_waits_and_its_densities_arrive(units):
+    """Costs make some calls sparse, or all."""
     price(**units)
     model, x = net(), torch.randn(4, 3, 8, 8, device="cuda")
     step(model, x)
@@ -130,8 +130,8 @@ def test_a_whole_step_of_auto_never_waits_and_densities_arrive(units):
         assert read == measured
 
 
-def test_a_density_arrives_while_the_host_goes_on():
-    """A plain read sees it without any synchronisation, once the device is that far."""
+def test_a_density_arrives_without_synchronization():
+    """A plain read of the slot sees the value once the GPU has stored it."""
     model, x = net(), torch.randn(4, 3, 8, 8, device="cuda")
     pruners = [m for m in model.modules() if isinstance(m, PruneGrad)]
     assert all(m._density_slot.isnan() for m in pruners)
@@ -142,13 +142,13 @@ def test_a_density_arrives_while_the_host_goes_on():
     assert not any(m._density_slot.isnan() for m in pruners)
 
 
-def test_a_captured_choice_is_frozen():
+def test_a_captured_graph_keeps_its_choice():
     price(**SPARSE_WINS)
     x = sparse(4, 256, 14, 14, density=0.1).cuda()
     w, density = sparse(256, 256, 3, 3, density=1, seed=1).cuda(), known(0.1)
 
-    def convolve(backend, **told):
-        return ops.conv2d(x, w, padding=1, backend=backend, **told)
+    def convolve(backend, **densities):
+        return ops.conv2d(x, w, padding=1, backend=backend, **densities)
 
     expected = convolve("sparse")
     stream = torch.cuda.Stream()
@@ -167,7 +167,7 @@ def test_a_captured_choice_is_frozen():
     assert not torch.equal(convolve("auto", input_density=density), expected)
 
 
-def test_replays_of_a_captured_step_go_on_telling_densities():
+def test_replays_of_a_captured_step_update_densities():
     model, x = net(), torch.randn(4, 3, 8, 8, device="cuda")
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -188,7 +188,7 @@ def test_replays_of_a_captured_step_go_on_telling_densities():
     assert first.input_counter._density_slot.item() > 0.9
 
 
-def test_slots_follow_copies_and_moves():
+def test_copies_and_moved_modules_have_their_own_density_slots():
     model, x = net(), torch.randn(4, 3, 8, 8, device="cuda")
     step(model, x)
     twin = copy.deepcopy(model)
@@ -208,8 +208,8 @@ def test_slots_follow_copies_and_moves():
         assert read == measured
 
 
-def test_a_run_with_auto_does_not_depend_on_where_slots_are():
-    """Deterministic: choices by shape alone, so that two runs are equal bit for bit."""
+def test_deterministic_runs_with_auto_are_bit_equal():
+    """With deterministic algorithms, choices depend on shapes alone."""
     price(**SPARSE_WINS)
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:

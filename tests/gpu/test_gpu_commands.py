@@ -1,10 +1,9 @@
-"""The GPU commands without a GPU: rehearsed on the CPU, refused in one sentence."""
+"""`make test-gpu`, `make bench-gpu` and `tune --device cuda`, exercised without a GPU."""
 
 import importlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import on_gpu
 import pytest
@@ -28,7 +27,7 @@ FORMAT = "## On a GPU: `make test-gpu`, and `make bench-gpu` or `benchmarks/gpu.
     [["tests/gpu/on_gpu.py", "test"], ["tests/gpu/on_gpu.py", "bench"], ["benchmarks/gpu.py"]],
     ids=" ".join,
 )
-def test_what_needs_a_gpu_says_so_in_one_sentence(command):
+def test_commands_that_need_a_gpu_refuse_in_one_sentence(command):
     done = subprocess.run(
         [sys.executable, *command],
         capture_output=True,
@@ -42,12 +41,12 @@ def test_what_needs_a_gpu_says_so_in_one_sentence(command):
     assert [line.startswith(sentence) for line in done.stderr.splitlines()] == [True]
 
 
-def test_the_short_list_runs():
+def test_the_list_of_calls_for_the_sanitizers_runs():
     on_gpu.short_list("cpu")
 
 
 @pytest.mark.parametrize(("code", "result"), [(0, "passed"), (3, "failed with exit code 3")])
-def test_results_of_every_step_are_kept(monkeypatch, tmp_path, code, result):
+def test_results_of_every_step_are_stored(monkeypatch, tmp_path, code, result):
     program = [sys.executable, "-c", f"print('hello'); raise SystemExit({code})"]
     plan = [
         ("build", [*program[:2], "print(1)"], {}),
@@ -68,17 +67,16 @@ def test_results_of_every_step_are_kept(monkeypatch, tmp_path, code, result):
     assert f"== tests: {result}\nhello" in (tmp_path / "test.txt").read_text()
 
 
-def test_the_plan_of_both_commands():
+def test_the_steps_of_both_commands():
     assert [name for name, *_ in on_gpu.steps("test")] == ["build", "tests", *on_gpu.TOOLS]
     bench = {name: command for name, command, _ in on_gpu.steps("bench")}
     assert list(bench) == ["build", "tune", "benchmark"]
     for name in ("build", "benchmark"):
         assert (ROOT / bench[name][1]).is_file()
-    assert bench["tune"][4] == bench["benchmark"][-1]  # the costs that it fits are those in force
+    # The benchmark uses the costs that tune wrote.
+    assert bench["tune"][4] == bench["benchmark"][-1]
     tests = next(command for name, command, _ in on_gpu.steps("test") if name == "tests")
-    assert {ROOT / file for file in tests if file.endswith(".py")} >= {
-        *ROOT.glob("tests/test_gpu*")
-    } - {Path(__file__)}
+    assert all((ROOT / path).exists() for path in tests if path.startswith("tests/"))
 
 
 COSTS = "## Costs of `auto`: `python -m sparsetrain tune FILE`"
@@ -105,7 +103,7 @@ def tune(*arguments):
     return CliRunner().invoke(main, ["tune", *map(str, arguments)])
 
 
-def test_tune_on_a_gpu_writes_what_is_documented_beside_what_is_there(rehearsed, tmp_path):
+def test_tune_on_a_gpu_writes_the_documented_file_and_keeps_other_costs(rehearsed, tmp_path):
     file = tmp_path / "costs.json"
     run = tune(file, "--device", "cuda", "--dtype", "float32", "--dtype", "float64")
     assert run.exit_code == 0, run.output
@@ -130,7 +128,7 @@ def test_tune_on_a_gpu_writes_what_is_documented_beside_what_is_there(rehearsed,
     assert told.forward.dense_ms > 0
 
 
-def test_tune_times_each_precision_with_torchs_flags_set_and_restores_them(rehearsed, monkeypatch):
+def test_tune_sets_the_flags_of_each_precision_and_restores_them(rehearsed, monkeypatch):
     seen = []
 
     def flags(calls):
@@ -146,7 +144,7 @@ def test_tune_times_each_precision_with_torchs_flags_set_and_restores_them(rehea
     assert list(table["cuda"]["9.0"]) == ["fp32", "tf32"]
 
 
-def test_what_tune_refuses(tmp_path, monkeypatch):
+def test_tune_refuses_bad_arguments(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for arguments, sentence in (
         (["--device", "cuda"], "sparsetrain.tune: expected a GPU that torch can use, got none"),
@@ -157,17 +155,24 @@ def test_what_tune_refuses(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_no_benchmark_times_the_shapes_that_are_fitted(monkeypatch):
+def test_benchmarks_do_not_time_the_shapes_that_tune_fits(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     timed = {(64, channels, size) for channels, size in importlib.import_module("gpu").LAYERS}
     fitted = {(s.batch, s.inputs, s.size) for s in tuning_cuda.SHAPES}
     assert not fitted & timed
     channels = {c for shape in tuning_cuda.SHAPES for c in (shape.inputs, shape.outputs)}
-    assert not channels & {64, 128, 256, 512, 1024, 2048}  # all that ResNet-50 has, but for 3
+    assert not channels & {
+        64,
+        128,
+        256,
+        512,
+        1024,
+        2048,
+    }  # the channel counts of ResNet-50, except for 3
 
 
-def test_the_benchmark_is_as_documented(monkeypatch, tmp_path):
-    """With the GPU's clock and its description replaced, on the CPU."""
+def test_the_benchmark_writes_the_documented_file(monkeypatch, tmp_path):
+    """Runs on the CPU, with the GPU's clock and description replaced."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     gpu = importlib.import_module("gpu")
 

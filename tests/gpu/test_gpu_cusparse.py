@@ -1,4 +1,4 @@
-"""What only a GPU can answer of cuSPARSE. Its gradients against float64 are in test_gpu.py."""
+"""backend="cusparse" on a GPU. test_gpu.py compares its gradients with float64."""
 
 import warnings
 
@@ -10,18 +10,18 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU th
 
 
 def operands(dtype=torch.float32):
-    """dy, x and w."""
+    """Random sparse dy, x and w on the GPU."""
     sizes = ((4, 24, 9, 9), (4, 16, 9, 9), (24, 16, 3, 3))
     return [sparse(*size, dtype=dtype, seed=i).cuda() for i, size in enumerate(sizes)]
 
 
 def gradients(tensors, backend):
-    """(dx, dw)."""
+    """dx and dw of one backward pass."""
     rest = ([1, 1], [1, 1], [1, 1], 1, [True, True, False], backend)
     return torch.ops.sparsetrain.conv2d_backward(*tensors, *rest)[:2]
 
 
-def test_any_stream_computes_the_same():
+def test_a_side_stream_gives_equal_gradients():
     tensors, stream = operands(), torch.cuda.Stream()
     expected = gradients(tensors, "cusparse")
     stream.wait_stream(torch.cuda.current_stream())
@@ -32,7 +32,7 @@ def test_any_stream_computes_the_same():
 
 
 def test_deterministic_algorithms_change_nothing():
-    """They also fill what was allocated and not written with NaN."""
+    """Deterministic mode also fills new memory with NaN, which shows unwritten elements."""
     tensors = operands(torch.bfloat16)
     expected = gradients(tensors, "cusparse")
     torch.use_deterministic_algorithms(True)
@@ -42,17 +42,17 @@ def test_deterministic_algorithms_change_nothing():
         torch.use_deterministic_algorithms(False)
 
 
-def test_both_gradients_wait_for_the_device_once():
+def test_a_backward_waits_for_the_device_once():
     tensors = operands()
     gradients(tensors, "cusparse")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
             gradients(tensors, "cusparse")
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    assert ["synchronizing" in str(one.message) for one in told] == [True]
+    assert ["synchronizing" in str(warning.message) for warning in caught] == [True]
 
 
 def test_a_graph_captures_the_dense_gradients(monkeypatch):

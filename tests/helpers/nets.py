@@ -1,4 +1,4 @@
-"""Small networks, and what the tests read off them."""
+"""Small networks, one training step of them, and comparisons."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 
 from sparsetrain import convert
 
-# Arguments of a convolution of 4 channels.
+# Arguments of convolutions with 4 input channels.
 CONFIGURATIONS = [
     dict(kernel_size=3),
     dict(kernel_size=(3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
@@ -23,7 +23,7 @@ CONFIGURATIONS = [
 
 
 def small_net():
-    """One convolution per placement: first before ReLU, before a norm, before ReLU, depthwise."""
+    """One convolution of each kind: first layer, before a norm, before a ReLU, depthwise."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
@@ -45,7 +45,7 @@ PLACEMENTS = ["none", "output", "input", "none"]
 
 
 def step(model, seed, batch=4):
-    """The gradients of one training step."""
+    """The parameters' gradients of one training step on random images."""
     x = torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
     model.zero_grad()
     model(x).square().sum().backward()
@@ -63,7 +63,7 @@ def message(kind, call):
 
 
 def anatomy(model):
-    """Everything a module consists of, by identity where identity matters."""
+    """Types, identities and attributes of all modules, to show that nothing changed."""
     parts = {}
     for name, module in model.named_modules():
         attributes = {k: v for k, v in vars(module).items() if not k.startswith("_")}

@@ -1,4 +1,4 @@
-"""Laws of compiled training: what torch.compile, torch.export and make_fx see is the eager run."""
+"""Training under torch.compile, torch.export and make_fx equals eager training."""
 
 import copy
 
@@ -19,7 +19,7 @@ def images(batch, size=64, dtype=torch.float32, seed=0):
 
 
 def gradients(model, x):
-    """Of one training step: the input's, then the parameters'."""
+    """The gradients of one training step: of the input, then of the parameters."""
     model.zero_grad()
     x.grad = None
     model(x).square().sum().backward()
@@ -31,20 +31,20 @@ def states(model):
 
 
 def compiled(model, **options):
-    """A copy, compiled, or not at all where its graph would break."""
+    """Compiles a copy; a graph break is an error."""
     torch._dynamo.reset()
     return torch.compile(copy.deepcopy(model), fullgraph=True, **options)
 
 
 def resnet18(**options):
-    """Every gradient that reaches a convolution is pruned, and so is the input's."""
+    """A ResNet-18 in which every convolution's gradient and the input's gradient are pruned."""
     torch.manual_seed(0)
     model = convert(torchvision.models.resnet18(num_classes=10), 0.9, history=1, **options)
     return nn.Sequential(PruneGrad(0.9, history=1, seed=1), model)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_compiled_training_is_eager_training_bit_for_bit(dynamic):
+def test_compiled_training_is_bit_equal_to_eager_training(dynamic):
     eager = resnet18()
     fast = compiled(eager, backend="aot_eager", dynamic=dynamic)
     for i, batch in enumerate((4, 6, 3) if dynamic else (3, 3, 3)):
@@ -57,8 +57,8 @@ def test_compiled_training_is_eager_training_bit_for_bit(dynamic):
     assert 0 < (ours[0] == 0).double().mean() < 1
 
 
-def test_inductor_prunes_as_eager_does():
-    """In float64: in float32 a single bit that rounding turns over changes all behind it."""
+def test_inductor_prunes_like_eager():
+    """Runs in float64: in float32 one rounding difference can flip a survivor of pruning."""
     eager = resnet18(backend="sparse").double()
     fast = compiled(eager)
     for i in range(2):
@@ -82,7 +82,7 @@ def test_inductor_takes_any_batch_size():
     assert all(map(torch.equal, *(torch.stack(states(m))[:, :3] for m in (fast, eager))))
 
 
-def test_another_rate_compiles_nothing_anew():
+def test_set_rate_does_not_recompile():
     eager = convert(small_net(), 0.5, history=1)
     fast = compiled(eager, backend="aot_eager")
     for i, rate in enumerate((None, 0.9, 0, 0.99)):
@@ -104,7 +104,7 @@ class Checkpointed(nn.Module):
         return self.net[6:](checkpoint(self.net[:6], x, use_reentrant=False))
 
 
-def test_a_checkpoint_inside_is_compiled_too():
+def test_activation_checkpointing_compiles():
     eager = convert(Checkpointed(), 0.9, history=1)
     fast = compiled(eager, backend="aot_eager")
     for i in range(3):
@@ -112,7 +112,7 @@ def test_a_checkpoint_inside_is_compiled_too():
     assert same(states(fast), states(eager))
 
 
-def test_stats_of_a_compiled_model_know_densities():
+def test_stats_of_a_compiled_model_have_densities():
     fast = compiled(convert(small_net(), history=0, measure_every=1), backend="aot_eager")
     gradients(fast, images(4, 8))
     measured = stats(fast._orig_mod)["2"]
@@ -120,7 +120,7 @@ def test_stats_of_a_compiled_model_know_densities():
     assert 0 < measured.input_density < 1
 
 
-def test_an_exported_model_computes_the_same_for_any_batch():
+def test_an_exported_model_equals_eager_for_any_batch_size():
     model = convert(small_net()).eval()
     batch = torch.export.Dim("batch", min=2)
     program = torch.export.export(model, (images(4, 8),), dynamic_shapes=({0: batch},))

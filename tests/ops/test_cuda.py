@@ -1,4 +1,4 @@
-"""CUDA without a GPU: what is built, what the compiler made of it, and shapes of fake tensors."""
+"""Checks of the CUDA build that need no GPU: registers, instructions, fake tensors, choices."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ from sparsetrain.nn import LastCall
 
 built = pytest.mark.skipif(not doctor.cuda_built(), reason="built without CUDA")
 
-# Registers a thread may take: 128 keep two blocks of 256 threads on a multiprocessor.
+# Registers per thread: 128 allow two blocks of 256 threads on a multiprocessor.
 BUDGETS = {
     "prune_chunks_kernel": 80,
     "product_kernel": 128,
@@ -46,7 +46,7 @@ BUDGETS = {
 
 @cache
 def cuobjdump(option):
-    """What cuobjdump says of the built module."""
+    """The output of cuobjdump for the built module."""
     tool = shutil.which("cuobjdump")
     if tool is None and (triton := find_spec("triton")) is not None:
         bundled = Path(triton.origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -58,7 +58,7 @@ def cuobjdump(option):
 
 
 def kernels():
-    """Every kernel of the module: its mangled name and its registers, local bytes and stack."""
+    """Mangled name, registers, local bytes and stack of every kernel of the module."""
     found = re.findall(
         r"Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)",
         cuobjdump("--dump-resource-usage"),
@@ -67,7 +67,7 @@ def kernels():
 
 
 @built
-def test_registers_stay_in_budget_and_nothing_is_spilled():
+def test_kernels_keep_their_register_budgets_and_spill_nothing():
     seen = set()
     for name, (registers, stack, local) in kernels().items():
         (kernel,) = [known for known in BUDGETS if known in name]
@@ -78,8 +78,8 @@ def test_registers_stay_in_budget_and_nothing_is_spilled():
 
 
 @built
-def test_kernels_are_free_of_atomics_and_local_memory_and_read_whole_packs():
-    """Atomics would make sums depend on the order of threads; prune multiplies without adding."""
+def test_kernels_use_no_atomics_and_no_local_memory_and_load_whole_vectors():
+    """Atomics would make sums depend on the order of threads; prune must not use fma."""
     functions = re.split(r"\bFunction : ", cuobjdump("-sass"))[1:]
     assert len(functions) == len(kernels())
     for text in functions:
@@ -95,7 +95,7 @@ def test_kernels_are_free_of_atomics_and_local_memory_and_read_whole_packs():
 
 
 @built
-def test_the_module_loads_where_no_gpu_is_seen():
+def test_the_module_loads_without_a_gpu():
     program = "import sparsetrain, torch; print(torch.cuda.is_available())"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -119,7 +119,7 @@ def fake(value):
 
 
 @pytest.mark.parametrize("name", samples())
-def test_operators_on_fake_cuda_tensors_have_the_cpus_shapes(name):
+def test_fake_cuda_tensors_have_the_shapes_of_cpu_tensors(name):
     operator = getattr(torch.ops.sparsetrain, name)
     for arguments in samples()[name]:
         wanted = torch.utils._pytree.tree_leaves(operator(*arguments))
@@ -137,7 +137,7 @@ def test_operators_on_fake_cuda_tensors_have_the_cpus_shapes(name):
 
 
 def test_a_converted_model_runs_forward_on_fake_cuda_tensors():
-    """PyTorch's engine asks the driver for a context before any backward on a cuda device."""
+    """A backward would need a GPU: PyTorch's engine asks the driver for a context."""
     with FakeTensorMode(), torch.device("cuda"):
         model = convert(small_net(), 0.9, history=2, measure_every=1)
         y = model(torch.empty(4, 3, 8, 8, requires_grad=True))
@@ -164,7 +164,7 @@ def test_a_converted_model_runs_forward_on_fake_cuda_tensors():
         ),
     ],
 )
-def test_setup_says_why_it_builds_for_the_cpu_only(tmp_path, lines, reason):
+def test_setup_reports_why_it_builds_for_the_cpu_only(tmp_path, lines, reason):
     program = f"""
 import runpy, sys, torch
 from pathlib import Path
@@ -200,16 +200,16 @@ runpy.run_path("setup.py", run_name="__main__")
         (dict(backend="sparse", batch=2**22), "dense", "too large for the CUDA kernels' indices"),
     ],
 )
-def test_explain_tells_what_cuda_runs(options, backend, reason):
+def test_explain_reports_what_cuda_runs(options, backend, reason):
     batch, groups = options.pop("batch", 8), options.get("groups", 1)
     told = explain((batch, 64, 32, 32), (64, 64 // groups, 3, 3), 1, 1, device="cuda", **options)
     for choice in vars(told).values():
         assert (choice.backend, choice.reason) == (backend, reason)
-        assert choice.dense_ms != choice.dense_ms  # NaN: not known
+        assert choice.dense_ms != choice.dense_ms  # NaN: unknown
 
 
-def test_explain_tells_what_runs_by_cusparse():
-    """Gradients whose matrices 31 bits count: test_cuda_cusparse.cpp has the limits."""
+def test_explain_reports_what_cusparse_runs():
+    """cuSPARSE runs gradients whose matrices have below 2^31 entries."""
 
     def told(batch, **options):
         choices = explain((batch, 64, 32, 32), (64, 64, 3, 3), 1, 1, device="cuda", **options)
@@ -228,7 +228,7 @@ def test_explain_tells_what_runs_by_cusparse():
     assert "cusparse" not in str(told(8, backend="auto", grad_density=0.01))
 
 
-def test_cusparse_gives_fake_cuda_tensors_their_shapes():
+def test_backend_cusparse_works_on_fake_cuda_tensors():
     with FakeTensorMode(), torch.device("cuda"):
         x, w, dy = torch.empty(2, 4, 8, 8), torch.empty(6, 4, 3, 3), torch.empty(2, 6, 8, 8)
         model = convert(small_net(), 0.9, backend="cusparse")
@@ -239,7 +239,7 @@ def test_cusparse_gives_fake_cuda_tensors_their_shapes():
     assert [g.shape for g in gradients] == [x.shape, w.shape, (0,)]
 
 
-def test_a_layer_for_cusparse_back_on_the_cpu_still_says_what_it_ran():
+def test_stats_of_a_cusparse_layer_that_moved_to_the_cpu():
     layer = SparseConv2d(64, 64, 3, padding=1, backend="cusparse")
     layer._last_call = LastCall(torch.Size((8, 64, 32, 32)), torch.float32, (1, 1))
     measured = stats(nn.Sequential(layer))["0"]
@@ -251,12 +251,12 @@ def test_a_layer_for_cusparse_back_on_the_cpu_still_says_what_it_ran():
 
 
 @built
-def test_the_choice_comes_before_the_derivative_on_cuda():
-    """A call that no density could make sparse is torch's own, so what it costs is torch's."""
+def test_calls_that_cannot_be_sparse_are_pytorchs_own_on_cuda():
+    """Such a call costs what PyTorch's convolution costs."""
     registered = torch._C._dispatch_has_kernel_for_dispatch_key
     assert registered("sparsetrain::conv2d", "AutogradCUDA")
 
 
-def test_explain_knows_two_kinds_of_device():
+def test_explain_accepts_cpu_and_cuda():
     with pytest.raises(ValueError, match=r"explain: expected device to be one of cpu, cuda, got"):
         explain((8, 64, 32, 32), (64, 64, 3, 3), device="mps")

@@ -1,4 +1,4 @@
-"""Laws of Inf and NaN in a convolution: skipped zeros win, or torch's result when asked for."""
+"""Laws of Inf and NaN in a convolution, with and without check_finite."""
 
 import math
 
@@ -39,7 +39,7 @@ def equal(a, b):
 @pytest.mark.parametrize("poison", [math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_checked_calls_with_a_non_finite_operand_run_dense(which, poison, dtype, memory_format):
-    """A forward sees x and w, a backward all three: those that see the poison equal torch's."""
+    """Passes that read the Inf or NaN equal the dense ones; a forward reads x and w only."""
     tensors = operands(dtype, memory_format)
     tensors[which][1, 3, 2, 1] = poison
     checked = three_passes(*tensors, backend="sparse", check_finite=True)
@@ -47,13 +47,13 @@ def test_checked_calls_with_a_non_finite_operand_run_dense(which, poison, dtype,
     sparse = three_passes(*tensors, backend="sparse")
     assert equal(checked[1:], dense[1:])
     assert equal(checked[:1], sparse[:1] if which == 2 else dense[:1])
-    if which != 2:  # unchecked, the zeros that x and w meet keep the poison from some results
+    if which != 2:  # without the check, skipped zeros keep some results finite
         reached = [sum(int((~t.isfinite()).sum()) for t in results) for results in (sparse, dense)]
         assert reached[0] < reached[1]
 
 
-def test_taps_that_meet_only_padding_are_torchs_where_a_gradient_is_not_finite():
-    """Image, kernel and dilation leave the outer rows of taps outside; torch's Inf * 0 is NaN."""
+def test_taps_that_only_meet_padding_equal_pytorch_for_a_non_finite_gradient():
+    """The outer rows of taps only meet padding, where PyTorch computes Inf * 0 = NaN."""
     g = torch.Generator().manual_seed(0)
     x, w = (torch.randn(s, generator=g) for s in ((3, 16, 2, 17), (16, 16, 3, 3)))
     dy = torch.randn(3, 16, 2, 17, generator=g)
@@ -72,9 +72,9 @@ def test_taps_that_meet_only_padding_are_torchs_where_a_gradient_is_not_finite()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_checked_calls_with_finite_operands_run_what_was_asked_for(dtype):
+def test_checked_calls_with_finite_operands_run_the_requested_backend(dtype):
     tensors = operands(dtype)
-    tensors[0][0, 0, 0, 0] = torch.finfo(dtype).max  # huge, and finite
+    tensors[0][0, 0, 0, 0] = torch.finfo(dtype).max  # huge but finite
     checked = three_passes(*tensors, backend="sparse", check_finite=True)
     assert equal(checked, three_passes(*tensors, backend="sparse"))
 
@@ -85,7 +85,7 @@ def test_an_empty_batch_is_finite():
 
 
 @pytest.mark.parametrize("checked", [False, True])
-def test_layers_pass_it_on(checked):
+def test_layers_pass_check_finite_to_the_operator(checked):
     x = torch.zeros(1, 4, 5, 5)
     layer = sparsetrain.SparseConv2d(4, 4, 3, bias=False, backend="sparse", check_finite=checked)
     model = sparsetrain.convert(
@@ -97,7 +97,7 @@ def test_layers_pass_it_on(checked):
         assert module(x).isnan().all() == checked
 
 
-def test_revert_leaves_no_trace_of_it():
+def test_revert_removes_check_finite():
     model = nn.Sequential(nn.Conv2d(4, 4, 3))
     before = set(model[0].__dict__)
     sparsetrain.revert(sparsetrain.convert(model, check_finite=True))

@@ -1,11 +1,11 @@
-"""Every instruction set prunes to the same bits, whatever bits it is given."""
+"""Pruning gives equal bits with every instruction set, for any bits of the gradient."""
 
 import pytest
 import torch
 
 import sparsetrain  # noqa: F401  registers the operators
 
-CHUNK = 2048  # elements that a vector version takes at once
+CHUNK = 2048  # elements that the vector versions process at a time
 PATTERNS = {
     torch.float32: (torch.int32, 2**31),
     torch.bfloat16: (torch.int16, 2**15),
@@ -14,9 +14,11 @@ PATTERNS = {
 
 
 @pytest.mark.parametrize("dtype", PATTERNS)
-@pytest.mark.parametrize("offset", [0, 2**32 - 300, 2**40 + 7])  # the second wraps its lower half
+@pytest.mark.parametrize(
+    "offset", [0, 2**32 - 300, 2**40 + 7]
+)  # the second wraps the lower half of the counter
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1e30, 3e-39])
-def test_pruning_is_the_same_on_every_instruction_set(monkeypatch, dtype, offset, scale):
+def test_pruning_gives_equal_bits_with_every_instruction_set(monkeypatch, dtype, offset, scale):
     integer, most = PATTERNS[dtype]
     generator = torch.Generator().manual_seed(offset % 1000)
     bits = torch.randint(-most, most, (3 * CHUNK + 77,), generator=generator).to(integer)
@@ -25,7 +27,7 @@ def test_pruning_is_the_same_on_every_instruction_set(monkeypatch, dtype, offset
     rng = torch.tensor([12345678901, offset])
     results = {}
     for isa in ("scalar", "avx2", "avx512"):
-        monkeypatch.setenv("SPARSETRAIN_ISA", isa)  # one that is not here becomes the best that is
+        monkeypatch.setenv("SPARSETRAIN_ISA", isa)  # a missing one falls back to the best available
         finite = grad.where(grad.isfinite(), torch.zeros_like(grad))
         results[isa] = [
             part.view(kind).clone()
@@ -39,6 +41,8 @@ def test_pruning_is_the_same_on_every_instruction_set(monkeypatch, dtype, offset
     for isa in ("avx2", "avx512"):
         out, stats, finite_out, finite_stats = results[isa]
         assert torch.equal(out, results["scalar"][0])
-        assert torch.equal(stats[1:], results["scalar"][1][1:])  # counts; the sum is not finite
+        assert torch.equal(
+            stats[1:], results["scalar"][1][1:]
+        )  # the counts; the sum of |g| is not finite
         assert torch.equal(finite_out, results["scalar"][2])
         assert torch.equal(finite_stats, results["scalar"][3])

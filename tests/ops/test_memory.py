@@ -1,4 +1,4 @@
-"""Scratch memory stays below the formula of docs/kernels.md, and nothing grows."""
+"""Scratch memory stays below the formula of docs/kernels.md, and nothing leaks."""
 
 import importlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from click.testing import CliRunner
-from helpers.paths import ROOT
+from helpers.paths import ROOT, TESTS
 from torch.profiler import profile
 
 import sparsetrain
@@ -18,14 +18,14 @@ MIB = 2**20
 
 
 def bound(e, r, s, source_channels, scalar_bytes, threads):
-    """docs/kernels.md: both kinds of lists, and what each thread has beside them."""
+    """The formula of docs/kernels.md: the lists of both gradients plus scratch of each thread."""
     lists = 2 * ((4 + scalar_bytes) * e + e // 2)
     packed = r * s * (source_channels + 80) * 64 * scalar_bytes
     return lists + threads * (packed + MIB) + MIB
 
 
-# n, c, k, size, kernel, dtype, layout, threads: each needs more than the one before, since blocks
-# are kept; in a process of its own, where no test before has left one.
+# n, c, k, size, kernel, dtype, layout, threads. Scratch blocks are kept and reused, so each case
+# needs more than the one before. They run in a new process, in which no block exists yet.
 CASES = [
     (4, 33, 65, 17, 3, torch.bfloat16, torch.channels_last, 1),
     (4, 64, 64, 24, 3, torch.float32, torch.contiguous_format, 3),
@@ -36,7 +36,7 @@ CASES = [
 
 
 def allocated(n, c, k, size, kernel, dtype, layout, threads):
-    """Bytes that one backward pass allocates beside its results."""
+    """Bytes that one backward pass allocates in addition to its results."""
     x = torch.randn(n, c, size, size).to(dtype).to(memory_format=layout)
     w = torch.randn(k, c, kernel, kernel).to(dtype).to(memory_format=layout)
     dy = torch.randn(n, k, size, size).to(dtype).to(memory_format=layout)
@@ -48,10 +48,10 @@ def allocated(n, c, k, size, kernel, dtype, layout, threads):
     return taken - x.nbytes - w.nbytes
 
 
-def in_a_process_of_its_own(expression):
-    """What `expression` of this module, t, is where no test before has left memory behind."""
+def in_new_process(expression):
+    """Evaluates `expression` in a new process, where this module is called t."""
     code = f"import json, test_memory as t; print(json.dumps({expression}))"
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{TESTS}:{TESTS}/ops"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
     )
@@ -59,16 +59,16 @@ def in_a_process_of_its_own(expression):
 
 
 def test_scratch_is_bounded():
-    sizes = in_a_process_of_its_own("[t.allocated(*case) for case in t.CASES]")
+    sizes = in_new_process("[t.allocated(*case) for case in t.CASES]")
     for case, taken in zip(CASES, sizes, strict=True):
         n, _, k, size, kernel, dtype, _, threads = case
         scalar_bytes = 8 if dtype == torch.float64 else 4
         most = bound(n * k * size * size, kernel, kernel, k, scalar_bytes, threads)
-        assert most / 3 < taken <= most, case  # a bound that says something
+        assert most / 3 < taken <= most, case  # the bound is tight within a factor of 3
 
 
 def held_after(*counts):
-    """Bytes that this process holds after so many steps each."""
+    """Resident bytes of this process after each of `counts` numbers of training steps."""
     torch.set_num_threads(1)
     model = sparsetrain.convert(
         torch.nn.Sequential(
@@ -89,14 +89,14 @@ def held_after(*counts):
 
 
 def test_a_thousand_steps_take_no_more_memory_than_a_hundred():
-    """Not the peak, which an earlier test of the same process may have set."""
-    first, last = in_a_process_of_its_own("t.held_after(100, 900)")
-    # A leaked tensor of 32 KB a step would be 29 MB; what the allocator needs now and then is not.
+    """Compares resident memory; the peak may come from an earlier test of the process."""
+    first, last = in_new_process("t.held_after(100, 900)")
+    # A leaked tensor of 32 KB in each step would add 29 MB; the allocator varies by less than 8.
     assert last - first < 8 * MIB
 
 
 def test_a_step_of_resnet18_takes_no_more_memory_than_the_formula_allows(monkeypatch, tmp_path):
-    """benchmarks/memory.py, whose own bound is that of docs/kernels.md."""
+    """Runs benchmarks/memory.py, which reports the bound of docs/kernels.md."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     memory, path = importlib.import_module("memory"), tmp_path / "memory.json"
     result = CliRunner().invoke(memory.main, ["--json", str(path)])
@@ -106,4 +106,4 @@ def test_a_step_of_resnet18_takes_no_more_memory_than_the_formula_allows(monkeyp
     most = 2 * bound(largest, 3, 3, 64, 4, 1) + 4 * largest
     assert row["bound_mib"] * MIB == most
     assert row["extra_mib"] == row["converted_mib"] - row["dense_mib"] < row["bound_mib"]
-    assert row["extra_mib"] > row["bound_mib"] / 8  # a bound that says something
+    assert row["extra_mib"] > row["bound_mib"] / 8  # the bound is tight within a factor of 8

@@ -1,7 +1,7 @@
-"""Numbers near the end of 64 bits are refused, and tensors past 2^31 elements are right.
+"""Arguments near 2^63 are refused, and tensors with more than 2^31 elements give right results.
 
-Large tensors are zeros that the operating system has not yet given any memory, but for a few
-values near their end; only what is written counts.
+The large tensors are zero except for a few values near their end. The operating system allocates
+only the pages that are written, so they fit into memory.
 """
 
 import os
@@ -47,7 +47,7 @@ def test_numbers_beyond_64_bits_are_refused(name, value):
     )
 
 
-def test_the_largest_numbers_are_those_of_torch():
+def test_the_largest_accepted_arguments_give_the_results_of_pytorch():
     most = 2**31 - 1
     for arguments in (
         {"stride": most},
@@ -72,20 +72,20 @@ def reasons(*arguments, **options):
     return {choice.reason for choice in vars(explain(*arguments, **options)).values()}
 
 
-def test_lists_that_would_not_count_in_32_bits_are_left_to_dense():
+def test_calls_whose_lists_need_more_than_32_bits_run_dense():
     """A row of 2^28 pixels of 16 channels has 2^32 elements; one of 2^26 fits."""
     too_large = "too large for lists that count in 32 bits"
     choice = explain((1, 16, 1, 2**28), (16, 16, 1, 1))
-    for one in (choice.forward, choice.grad_input):
-        assert (one.backend, one.reason) == ("dense", too_large)
+    for pass_choice in (choice.forward, choice.grad_input):
+        assert (pass_choice.backend, pass_choice.reason) == ("dense", too_large)
     assert too_large not in reasons((1, 16, 1, 2**26), (16, 16, 1, 1))
-    # A band of grad_weight with stride 2, 32 x 32 outputs, 2^27 channels.
+    # grad_weight with stride 2, 32 x 32 outputs and 2^27 output channels.
     choice = explain((1, 16, 64, 64), (2**27, 16, 2, 2), stride=2).grad_weight
     assert (choice.backend, choice.reason) == ("dense", too_large)
 
 
-def test_what_does_not_fit_is_not_run_sparse_on_request_either():
-    """Offsets of 2^22 taps of 16 output channels, 4 bytes each, need 17 x 2^28 bytes."""
+def test_backend_sparse_refuses_a_call_whose_lists_need_more_than_32_bits():
+    """The offsets of 2^22 taps for 16 output channels, 4 bytes each, need 17 x 2^28 bytes."""
     wide = torch.zeros(1, 1, 1, 2**22)
     with pytest.raises(ValueError) as error:
         sparsetrain.conv2d(wide, wide, backend="sparse")
@@ -104,12 +104,14 @@ def memory() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-large = pytest.mark.skipif(memory() < 20, reason="tensors past 2^31 elements want 20 GB of memory")
+large = pytest.mark.skipif(
+    memory() < 20, reason="tensors with more than 2^31 elements need 20 GB of memory"
+)
 
 
 @large
 def test_pruning_past_2_to_the_31_elements():
-    """The last elements meet the random numbers of their places, as the reference draws them."""
+    """The last elements get the random numbers that the reference draws for their positions."""
     n, tail, seed = 2**31 + 4096, 2048, 5
     grad = torch.zeros(n, dtype=torch.bfloat16)
     generator = torch.Generator().manual_seed(0)
@@ -123,9 +125,9 @@ def test_pruning_past_2_to_the_31_elements():
 @large
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_a_forward_past_2_to_the_31_elements(channels_last):
-    """x has 16 x 16,400 x 8,192 elements, zero but for its last rows, and y is small."""
+    """x has 16 x 16,400 x 8,192 elements, zero except for its last rows; y is small."""
     size, rows, arguments = (1, 16, 16_400, 8_192), 24, {"stride": (64, 64)}
-    order = torch.channels_last if channels_last else torch.contiguous_format
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.zeros(size, dtype=torch.bfloat16)
     if channels_last:
         x = torch.zeros(1, *size[2:], 16, dtype=torch.bfloat16).movedim(-1, 1)
@@ -134,7 +136,7 @@ def test_a_forward_past_2_to_the_31_elements(channels_last):
     x[:, :, -rows:] = end
     w = torch.randn(16, 16, 8, 8, generator=generator).bfloat16()
     y = sparsetrain.conv2d(x, w, **arguments, backend="sparse")
-    assert x.numel() > 2**31 and y.is_contiguous(memory_format=order)
+    assert x.numel() > 2**31 and y.is_contiguous(memory_format=memory_format)
     first = (size[2] - rows + 63) // 64  # the first output row that begins inside `end`
     skipped = first * 64 - (size[2] - rows)
     expected = F.conv2d(end[:, :, skipped:].double(), w.double(), **arguments)
@@ -145,20 +147,22 @@ def test_a_forward_past_2_to_the_31_elements(channels_last):
     dy[:, :, first:] = torch.randn(expected.shape, generator=generator).bfloat16()
     rest = ([64, 64], [0, 0], [1, 1], 1, [True, True, False], "sparse")
     dx, dw, _ = run(dy, x, w, *rest)
-    one, two, _ = run(dy[:, :, first:].double(), end[:, :, skipped:].double(), w.double(), *rest)
-    torch.testing.assert_close(dw.double(), two, rtol=1e-2, atol=1e-1)
-    assert two.abs().max() > 10 and one.abs().max() > 1
+    exact_dx, exact_dw, _ = run(
+        dy[:, :, first:].double(), end[:, :, skipped:].double(), w.double(), *rest
+    )
+    torch.testing.assert_close(dw.double(), exact_dw, rtol=1e-2, atol=1e-1)
+    assert exact_dw.abs().max() > 10 and exact_dx.abs().max() > 1
     reach = size[2] - rows + skipped
-    torch.testing.assert_close(dx[:, :, reach:].double(), one, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(dx[:, :, reach:].double(), exact_dx, rtol=1e-2, atol=1e-2)
     assert dx[:, :, reach - 64 : reach].count_nonzero() == 0
 
 
-def test_complex_convolutions_are_recorded_as_the_real_ones_that_run():
+def test_a_complex_convolution_is_recorded_as_the_real_convolutions_that_run():
     conv = torch.nn.Conv2d(3, 4, 3, dtype=torch.complex128)
     x = torch.randn(2, 3, 8, 8, dtype=torch.complex128)
     with accel.record(conv) as recording:
         conv(x).abs().sum().backward()
-        with pytest.raises(NotImplementedError):  # torch's own answer
+        with pytest.raises(NotImplementedError):  # PyTorch raises it too
             torch.convolution(x, conv.weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
     layers = recording.workload().layers
-    assert len(layers) == 3 and all((one.N, one.C, one.K) == (2, 3, 4) for one in layers)
+    assert [(layer.N, layer.C, layer.K) for layer in layers] == [(2, 3, 4)] * 3

@@ -1,4 +1,4 @@
-"""Laws of stochastic pruning: its bits, its set of outputs, its mean and its state."""
+"""Laws of the pruning operators: random bits, set of outputs, unbiased mean, state."""
 
 import math
 
@@ -11,7 +11,7 @@ import sparsetrain
 from sparsetrain import ops, reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-FACTOR, FIFO = 12, 15  # slots of a pruner's state
+FACTOR, FIFO = 12, 15  # slots of a pruner's state tensor
 
 
 def bits(t):
@@ -30,7 +30,7 @@ def words(*hexadecimal):
 
 @pytest.mark.parametrize(
     ("counter", "key", "expected"),
-    [  # kat_vectors of Random123 1.14, philox4x32 10
+    [  # from the file kat_vectors of Random123 1.14, philox4x32 with 10 rounds
         (("0",) * 4, 0, ("6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8")),
         (("ffffffff",) * 4, 2**64 - 1, ("408f276d", "41c83b0e", "a20bc7c6", "6d5451fd")),
         (
@@ -96,7 +96,7 @@ def test_nan_and_infinity_pass_through(dtype):
 
 
 def test_unbiased_in_random_directions():
-    """The mean over draws, projected on 64 fixed directions, is the gradient's own projection.
+    """The mean over draws equals the gradient, compared along 64 fixed random directions.
 
     Elements are independent, so a projection's variance over draws is the sum of u^2 |g| (t - |g|)
     over the elements below the threshold. Over 200 draws of 20,000 elements the mean is normal by
@@ -127,7 +127,7 @@ def test_density_of_a_normal_gradient(rate):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_independent_of_the_thread_count(dtype):
+def test_results_do_not_depend_on_the_number_of_threads(dtype):
     grad = torch.randn(300_001).to(dtype)
     rng, t = torch.tensor([9, 4]), torch.tensor(1.0)
     before = torch.get_num_threads()
@@ -143,7 +143,7 @@ def test_independent_of_the_thread_count(dtype):
         assert torch.equal(stats, results[0][1])
 
 
-def test_memory_order_decides_not_logical_order():
+def test_random_numbers_follow_memory_order():
     grad = torch.randn(2, 5, 7, 3)
     last = grad.to(memory_format=torch.channels_last)
     out = sparsetrain.prune(last, 1.0, seed=2)
@@ -161,14 +161,14 @@ def test_memory_order_decides_not_logical_order():
         lambda g: g.flip(0),
     ],
 )
-def test_gaps_overlaps_and_offsets_are_pruned_as_a_copy(view):
+def test_views_with_gaps_overlaps_and_offsets_are_pruned_like_a_contiguous_copy(view):
     grad = view(torch.randn(4, 6, 9))
     out = sparsetrain.prune(grad, 1.0, seed=2)
     assert torch.equal(out, reference.prune(grad.contiguous(), 1.0, 2))
 
 
-def test_step_predicts_from_the_last_batches():
-    """By hand: two batches fill the history, the third is pruned by factor * their mean |g|."""
+def test_a_step_predicts_the_threshold_from_the_last_batches():
+    """Two batches fill the history; the third is pruned with factor * their mean |g|."""
     factor = 3.0
     state = state_of(history=2, factor=factor, seed=6)
     batches = [torch.randn(1001) for _ in range(4)]
@@ -177,7 +177,7 @@ def test_step_predicts_from_the_last_batches():
     means = [reference.abs_sum(g) / 1001 for g in batches]
     threshold = factor * ((means[0] + means[1]) / 2)
     out = ops.prune_step(batches[2], state)
-    blocks = 251  # ceil(1001 / 4) counters a batch
+    blocks = 251  # ceil(1001 / 4) counters for each batch
     assert torch.equal(out, reference.prune(batches[2], threshold, 6, 2 * blocks))
     assert state[1] == 3 * blocks
     assert state[3] == threshold
@@ -186,7 +186,7 @@ def test_step_predicts_from_the_last_batches():
     assert state[3] == factor * ((means[2] + means[1]) / 2)
 
 
-def test_history_zero_uses_the_batch_itself():
+def test_with_history_0_the_threshold_comes_from_the_batch_itself():
     state, grad = state_of(history=0, factor=2.0, seed=6), torch.randn(999)
     out = ops.prune_step(grad, state)
     assert torch.equal(out, reference.prune(grad, 2.0 * (reference.abs_sum(grad) / 999), 6))
@@ -233,7 +233,7 @@ def test_prune_grad_is_an_identity_that_prunes_backward():
     y.backward(dy, retain_graph=True)
     assert torch.equal(x.grad, ops.prune_step(dy, expected))
     assert torch.equal(state, expected)
-    y.backward(dy)  # a second pass through one forward advances the state once more
+    y.backward(dy)  # a second backward through one forward advances the state again
     assert state[1] == 32
 
 
@@ -247,11 +247,11 @@ def test_second_derivative_is_straight_through():
         assert torch.equal(torch.autograd.grad(out, grad, weights)[0], weights)
 
 
-def test_observers_count_every_nth_call():
+def test_count_nonzeros_counts_every_nth_call():
     state = torch.zeros(3, dtype=torch.float64)
     for nonzeros in (1, 2, 3, 4):
         ops.count_nonzeros(torch.arange(5) < nonzeros, state, 3)
-    assert state.tolist() == [4, 5, 4]  # calls 0 and 3 count; the last one saw 4 of 5
+    assert state.tolist() == [4, 5, 4]  # calls 0 and 3 are counted; the last had 4 nonzeros of 5
     x = torch.ones(4, requires_grad=True)
     ops.count_grad_nonzeros(x, state, 1).backward(torch.tensor([0.0, 1, 0, 2]))
     assert state.tolist() == [5, 4, 2]
@@ -265,12 +265,14 @@ def resumed(grad):
     return state
 
 
-def test_resuming_accepts_what_was_saved_and_one_remainder():
+def test_resuming_accepts_the_saved_batch_size_and_one_smaller_batch():
     state = resumed(torch.randn(2, 3, 4, 5))
     ops.prune_step(torch.randn(1, 3, 4, 5), state)
     ops.prune_step(torch.randn(2, 3, 4, 5), state)
     assert state[11] == 0
-    ops.prune_step(torch.randn(9, 3, 4, 5), state)  # no longer resuming
+    ops.prune_step(
+        torch.randn(9, 3, 4, 5), state
+    )  # the check applies to the first backward passes only
 
 
 def test_resuming_refuses_another_batch_size_or_format():
@@ -351,7 +353,7 @@ def test_resuming_a_state_that_never_ran_accepts_any_batch():
         (
             lambda: ops.count_nonzeros(torch.ones(3), torch.zeros(3), 1),
             ValueError,
-            r"sparsetrain::count_nonzeros: expected state to be contiguous float64 \[3\], got Float \[3\]",
+            r"sparsetrain::count_nonzeros: expected state to be contiguous float64 \[3\]",
         ),
         (
             lambda: ops.count_nonzeros(torch.ones(3), torch.zeros(3).double(), 0),
@@ -365,13 +367,13 @@ def test_resuming_a_state_that_never_ran_accepts_any_batch():
         ),
     ],
 )
-def test_refusals(call, error, message):
+def test_bad_arguments_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
 
 def test_masks_do_not_depend_on_whether_subnormals_are_flushed(monkeypatch):
-    """Of float16, in vectors and in the element that is left over, by a thread that flushes."""
+    """Checks float16 in full vectors and in the remainder, in a thread that flushes subnormals."""
     g = torch.full((2049,), 2.0**-23, dtype=torch.float16)
     torch.set_flush_denormal(True)
     try:

@@ -1,4 +1,4 @@
-"""The law that training rests on: the mean of pruned weight gradients is the dense gradient."""
+"""Pruned weight gradients are unbiased: their mean over many draws is the dense gradient."""
 
 import copy
 
@@ -12,11 +12,11 @@ from sparsetrain import convert
 from sparsetrain.experiments.networks import PlainNet, ResidualBlock
 
 DRAWS, PROJECTIONS = 600, 16
-FALSE_ALARM = 1e-6  # of all tests of this file together
+FALSE_ALARM = 1e-6  # probability that any test of this file fails by chance
 
 
 def residual_net() -> nn.Module:
-    """Both kinds of block of a network with normalisation: equal sizes, and a strided shortcut."""
+    """Residual blocks with batch normalization: one of equal sizes, one with a strided shortcut."""
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1, bias=False),
         nn.BatchNorm2d(4),
@@ -31,12 +31,12 @@ def residual_net() -> nn.Module:
 
 def plain_net() -> nn.Module:
     net = PlainNet(channels=1, classes=10, width=4)
-    net.dropout.p = 0.0  # its masks would be another source of noise
+    net.dropout.p = 0.0  # dropout masks would add noise
     return net
 
 
 def gradients(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-    """Of every parameter, flat, in float64."""
+    """The gradient of every parameter, flattened, in float64."""
     model.zero_grad()
     cross_entropy(model(images), labels).backward()
     return [p.grad.flatten().double() for p in model.parameters()]
@@ -45,11 +45,11 @@ def gradients(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> l
 @pytest.mark.parametrize("rule", [{"rate": 0.9}, {"density": 0.2}], ids=["rate", "density"])
 @pytest.mark.parametrize("net", [residual_net, plain_net])
 def test_mean_pruned_weight_gradients_are_the_dense_ones(net, rule):
-    """Each of a layer's 16 fixed random projections, by its own standard error.
+    """Compares 16 fixed random projections of each layer, in units of their standard error.
 
-    The threshold is Student's quantile under Bonferroni's correction for all projections, layers
-    and cases. Pruned layers sit on pruned gradients of the layers behind them: each pruning is
-    unbiased given what it gets and the backward is linear, so the whole must be.
+    The limit is Student's quantile with Bonferroni's correction for all projections, layers and
+    cases. A layer's gradient is computed from the pruned gradients of later layers. Each pruning is
+    unbiased given its input and the backward pass is linear, so the whole must be unbiased.
     """
     torch.manual_seed(0)
     dense = net()
@@ -70,9 +70,9 @@ def test_mean_pruned_weight_gradients_are_the_dense_ones(net, rule):
     random = error > 1e-4 * wanted.abs().mean()
     names = [name for name, _ in dense.named_parameters()]
     convolutions = [i for i, p in enumerate(dense.parameters()) if p.dim() == 4]
-    if net is plain_net:  # prunes the gradients of inputs: none lies behind its last convolution
+    if net is plain_net:  # it prunes gradients of inputs: its last convolution gets an unpruned one
         convolutions.pop()
-    assert random[convolutions].all(), "pruning must be seen in every layer"
+    assert random[convolutions].all(), "pruning must change the gradient of every layer"
     cases, tests = 4, random.numel()
     most = student.ppf(1 - FALSE_ALARM / (2 * cases * tests), DRAWS - 1)
     scores = torch.where(random, deviation / error, 0).abs().amax(1)

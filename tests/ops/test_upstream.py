@@ -1,8 +1,8 @@
-"""Faults of torch 2.15 on the CPU, each with its reproduction, that our paths do not inherit.
+"""Faults of PyTorch 2.15's convolutions on the CPU that our operators must not inherit.
 
-A reproduction that no longer shows its fault is skipped by name: then the guard in
-csrc/torch/aten_conv.cpp can go. Each runs in a process of its own, since some faults
-corrupt the heap.
+Each fault has a reproduction. If a PyTorch version no longer shows a fault, its test is skipped
+with that reason: the workaround in csrc/torch/cpu/aten_conv.cpp can then be removed. Every
+reproduction runs in a new process, because some faults corrupt the heap.
 """
 
 import os
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.paths import ROOT
+from helpers.paths import ROOT, TESTS
 from torch.nn import functional as F
 
 import sparsetrain
 
-# Sizes, and strides where they matter.
+# Sizes of the operands, and their strides where they matter.
 FAULTS = {
-    # Wrong weight gradient, sometimes a corrupt heap.
+    # Gives a wrong weight gradient and sometimes corrupts the heap.
     "grouped channels_last weights, unbatched float64": dict(
         dtype=torch.float64, x=(4, 7, 7), x_strides=(1, 28, 4), w=(6, 2, 3, 3),
         w_strides=(18, 1, 6, 2), groups=2,
@@ -29,12 +29,12 @@ FAULTS = {
         dtype=torch.bfloat16, x=(1, 7, 4, 127), x_strides=(3556, 1, 889, 7), w=(32, 7, 1, 1),
         w_strides=(7, 1, 7, 7), stride=(2, 1),
     ),
-    # A tap that meets only padding is not written: the memory's old content.
+    # Leaves the gradient of taps that only meet padding unwritten.
     "bfloat16 channels_last, taps that meet only padding": dict(
         dtype=torch.bfloat16, x=(2, 5, 14, 2), x_strides=(140, 1, 10, 5), w=(7, 5, 13, 5),
         stride=(1, 3), padding=(3, 4),
     ),
-    # Nor is all of the weight gradient here.
+    # Leaves parts of the weight gradient unwritten.
     "bfloat16, dilated groups": dict(
         dtype=torch.bfloat16, x=(1, 16, 13, 64), x_strides=(13312, 1, 1024, 16), w=(32, 1, 3, 5),
         stride=(1, 2), dilation=(3, 1), groups=16,
@@ -43,7 +43,7 @@ FAULTS = {
         dtype=torch.bfloat16, x=(1, 17, 8, 64), x_strides=(8704, 1, 1088, 17), w=(7, 17, 2, 3),
         w_strides=(102, 1, 51, 17), stride=(1, 2), dilation=(2, 1),
     ),
-    # Wrong forwards.
+    # Give a wrong forward.
     "channels_last images of one channel": dict(
         dtype=torch.float32, x=(2, 1, 9, 3), x_strides=(27, 1, 3, 1), w=(65, 1, 13, 13),
         w_strides=(169, 1, 13, 1), stride=(1, 3), padding=(4, 6),
@@ -56,19 +56,19 @@ FAULTS = {
         dtype=torch.float32, x=(5, 6, 10, 2), x_strides=(120, 1, 12, 6), w=(258, 3, 3, 1),
         w_strides=(9, 1, 3, 7), stride=(5, 3), padding=(0, 3), groups=2,
     ),
-    # "slow_conv2d: grad_weight must be contiguous"
+    # Raises "slow_conv2d: grad_weight must be contiguous".
     "one filter whose first stride is 0": dict(
         dtype=torch.float64, x=(2, 8, 9, 8), x_strides=(576, 1, 64, 8), w=(1, 8, 3, 3),
         w_strides=(0, 1, 24, 8), padding=(1, 1),
     ),
 }  # fmt: skip
 GEOMETRY = ("stride", "padding", "dilation", "groups")
-# glibc's heap checks, where they are installed.
+# glibc's heap checks, if they are installed.
 HEAP = Path("/usr/lib/x86_64-linux-gnu/libc_malloc_debug.so.0")
 
 
 def operands(fault):
-    """x, w and dy of a fault, and the arguments of the convolution."""
+    """x, w, dy and the geometry of a reproduction."""
     g = torch.Generator().manual_seed(0)
 
     def laid_out(shape, strides):
@@ -91,28 +91,32 @@ def passes(convolve, x, w, dy, arguments):
 
 
 def is_right(name, convolve):
-    """Whether y, dx and dw are those of float64 on contiguous copies, within rounding."""
-    torch.set_num_threads(2)  # threads see the harm done to the heap
+    """Whether y, dx and dw equal float64 results on contiguous copies, within rounding."""
+    torch.set_num_threads(2)  # with two threads, heap corruption shows
     x, w, dy, arguments = operands(FAULTS[name])
-    for _ in range(100):  # what is not written may be right by chance
+    for _ in range(100):  # unwritten memory may hold the right value by chance
         ours = passes(convolve, x, w, dy, arguments)
     batch = x[None] if x.dim() == 3 else x
     exact = passes(F.conv2d, batch.double().clone(memory_format=torch.contiguous_format),
                    w.double().clone(memory_format=torch.contiguous_format),
                    dy[None] if x.dim() == 3 else dy, arguments)  # fmt: skip
     for a, b in zip(ours, exact, strict=True):
-        # Far above rounding (sums of at most 650 products of normal numbers), far below a fault.
+        # Far above the rounding of 650 products of normal numbers, far below the faults.
         if not torch.allclose(a.double(), b.reshape(a.shape), rtol=0.05, atol=0.5):
             return False
     return True
 
 
-def wrong(who, names):
-    """What a process says that runs faults by name; memory that nobody wrote is no zero there."""
-    code = f"import test_upstream as t; print([n for n in {names!r} if not t.is_right(n, t.{who})])"
+def wrong(convolution, names):
+    """The output of a process that lists the named faults which a convolution shows.
+
+    MALLOC_PERTURB_ fills new memory, so that unwritten elements are not 0.
+    """
+    right = f"t.is_right(name, t.{convolution})"
+    code = f"import test_upstream as t; print([name for name in {names!r} if not {right}])"
     environment = {
         **os.environ, "MALLOC_PERTURB_": "165", "MALLOC_CHECK_": "3",
-        "PYTHONPATH": f"{ROOT}:{ROOT}/tests", "OMP_WAIT_POLICY": "passive",
+        "PYTHONPATH": f"{ROOT}:{TESTS}:{TESTS}/ops", "OMP_WAIT_POLICY": "passive",
     }  # fmt: skip
     if HEAP.exists():
         environment["LD_PRELOAD"] = str(HEAP)
@@ -134,19 +138,19 @@ def dense(*operands, **arguments):
     return sparsetrain.conv2d(*operands, **arguments, backend="dense")
 
 
-@pytest.mark.parametrize("who", ["sparse", "dense"])
-def test_ours_are_right(who):
-    assert wrong(who, list(FAULTS)) == "[]"
+@pytest.mark.parametrize("backend", ["sparse", "dense"])
+def test_our_backends_do_not_have_the_faults(backend):
+    assert wrong(backend, list(FAULTS)) == "[]"
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_torch_shows_the_fault(name):
+def test_pytorch_still_has_the_fault(name):
     if wrong("torch_itself", [name]) == "[]":
-        pytest.skip(f"torch {torch.__version__} does not show it on this machine")
+        pytest.skip(f"torch {torch.__version__} does not have this fault on this machine")
 
 
-def test_the_derivative_of_a_gradient_is_right():
-    """Of dx in dy and w: torch's has the fault of the forward that it is made of."""
+def test_the_double_backward_does_not_have_the_fault_of_the_forward():
+    """PyTorch computes the derivative of dx with a forward convolution, which has the fault."""
     x, w, dy, arguments = operands(FAULTS["channels_last images of one channel"])
 
     def derivatives(convolve, dtype, v):
@@ -164,7 +168,7 @@ def test_the_derivative_of_a_gradient_is_right():
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_images_without_channels_are_refused(device):
-    """torch answers [N, 0, P, Q], as many output channels as input channels."""
+    """PyTorch returns [N, 0, P, Q]: as many output channels as input channels."""
     x, w = torch.ones(2, 0, 5, 5, device=device), torch.ones(4, 0, 3, 3, device=device)
     with pytest.raises(ValueError, match=r"weight to be without an empty dimension, got \[4, 0,"):
         sparsetrain.conv2d(x, w)
