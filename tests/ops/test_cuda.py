@@ -35,8 +35,7 @@ BUDGETS = {
     "mark_kernel": 40,
     "count_rows_kernel": 40,
     "count_columns_kernel": 40,
-    "scan_lists_kernel": 40,
-    "scan_tiles_kernel": 40,
+    "store_entries_kernel": 40,
     "write_rows_kernel": 64,
     "write_columns_kernel": 40,
     "draw_given_kernel": 40,
@@ -70,10 +69,12 @@ def kernels():
 def test_kernels_keep_their_register_budgets_and_spill_nothing():
     seen = set()
     for name, (registers, stack, local) in kernels().items():
+        assert stack == local == 0, name
+        if name.startswith("_ZN3cub"):  # CUB chooses the registers of its own kernels
+            continue
         (kernel,) = [known for known in BUDGETS if known in name]
         seen.add(kernel)
         assert registers <= BUDGETS[kernel], name
-        assert stack == local == 0, name
     assert seen == set(BUDGETS)
 
 

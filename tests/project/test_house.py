@@ -37,7 +37,7 @@ MAY_INCLUDE = {
 }
 SYSTEM = {
     "csrc/kernels/cpu": r"<immintrin\.h>|<cpuid\.h>",
-    "csrc/kernels/cuda": r"<cuda_runtime.*>|<cusparse\.h>",
+    "csrc/kernels/cuda": r"<cuda_runtime.*>|<cub/.*>|<cusparse\.h>",
     "csrc/choice": r"<cpuid\.h>",
     "csrc/torch": r"<(ATen|c10|pybind11|torch/(library\.h|csrc/.*))[^>]*>",
 }

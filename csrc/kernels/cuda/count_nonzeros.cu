@@ -1,4 +1,6 @@
-// Counting nonzeros every n-th call, without the host knowing which call that is.
+// Counts the nonzeros of a tensor on every n-th call (api.h); csrc/torch/cuda/prune.cpp calls it
+// for operator `count_nonzeros`. The number of the call is kept on the device, so that the host
+// never waits and a CUDA graph can replay the call.
 #include "api.h"
 #include "launch.cuh"
 #include "packs.cuh"
@@ -7,13 +9,14 @@ namespace sparsetrain::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kBlocks = 1024;  // at most: one result each, added by one block
+constexpr int64_t kMostBlocks = 1024;  // each has one result, and one block adds them
 
+// Whether this call counts.
 __device__ __forceinline__ bool due(const double* state, int64_t every) {
   return static_cast<int64_t>(state[state::kCalls]) % every == 0;
 }
 
-// The sum of one count a thread over a block of kThreads, in thread 0.
+// Adds the counts of all threads of a block; thread 0 gets the sum.
 __device__ int64_t block_sum(int64_t count) {
   __shared__ int64_t warp[kThreads / kWarp];
   count = warp_sum(count);
@@ -26,6 +29,7 @@ __device__ int64_t block_sum(int64_t count) {
   return count;
 }
 
+// Counts the nonzeros of data; counts[gridDim.x] receives one count a block.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     count_kernel(const T* __restrict__ data, int64_t elements, bool aligned, int64_t every,
@@ -44,10 +48,12 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) counts[blockIdx.x] = count;
 }
 
+// Adds the counts of all blocks and updates state and density; runs in one block.
 __global__ void __launch_bounds__(kThreads)
     count_nonzeros_kernel(const int64_t* __restrict__ counts, int64_t blocks, int64_t elements,
                           int64_t every, double* __restrict__ state, double* density) {
-  const bool counted = due(state, every);  // before block_sum()'s barrier, and the count behind it
+  // Read before the barrier in block_sum(): thread 0 increments the counter of calls after it.
+  const bool counted = due(state, every);
   int64_t count = 0;
   if (counted) {
     for (int64_t i = threadIdx.x; i < blocks; i += kThreads) count += counts[i];
@@ -58,24 +64,24 @@ __global__ void __launch_bounds__(kThreads)
   if (!counted) return;
   state[state::kCountedElements] = static_cast<double>(elements);
   state[state::kCountedNonzeros] = static_cast<double>(count);
-  tell_density(density, count, elements);
+  store_density(density, count, elements);
 }
 
-int64_t blocks_for(int64_t elements) {
-  const int64_t wanted = (elements + kThreads * kPack - 1) / (kThreads * kPack);
-  return wanted < kBlocks ? wanted : kBlocks;
+int64_t blocks_to_count(int64_t elements) {
+  const int64_t wanted = blocks_for(elements, kThreads * kPack);
+  return wanted < kMostBlocks ? wanted : kMostBlocks;
 }
 
 }  // namespace
 
 int64_t count_nonzeros_scratch_bytes(int64_t elements) {
-  return blocks_for(elements) * static_cast<int64_t>(sizeof(int64_t));
+  return blocks_to_count(elements) * static_cast<int64_t>(sizeof(int64_t));
 }
 
 template <class T>
 cudaError_t count_nonzeros(const T* data, int64_t elements, int64_t every, double* state,
                            double* density, void* scratch, cudaStream_t stream) {
-  const int64_t blocks = blocks_for(elements);
+  const int64_t blocks = blocks_to_count(elements);
   auto* counts = static_cast<int64_t*>(scratch);
   const cudaError_t error = launch(count_kernel<T>, blocks, kThreads, stream, data, elements,
                                    aligned(data), every, state, counts);

@@ -1,34 +1,71 @@
-// Compaction of dy. A list is what one thread or warp writes in one piece: a row of grad_input's
-// matrix; of grad_weight's the share of an output channel in a segment of output pixels, channel by
-// channel.
+// Compaction of dy into CSR matrices (see csr.h). The entries of a matrix form lists, each written
+// by one thread or warp: in grad_input's matrix a list is a row; in grad_weight's it is the part of
+// a row (an output channel) that lies in one segment of output pixels. Lists are counted, an
+// exclusive scan turns their counts into starts, and then they are written.
+#include <cub/device/device_scan.cuh>
+
 #include "../common/storage.h"
 #include "csr.h"
 #include "geometry.h"
 #include "launch.cuh"
-#include "scan.cuh"
 
 namespace sparsetrain::cuda {
 namespace {
 
-constexpr int kThreads = kScanThreads, kWarps = kThreads / kWarp;
-constexpr int kWords = 4;      // that a warp marks: as many loads under way
-constexpr int kSegment = 256;  // output pixels
+constexpr int kThreads = 256, kWarps = kThreads / kWarp;
+constexpr int kWords = 4;      // words that a warp marks, to have several loads in flight
+constexpr int kSegment = 256;  // output pixels of a segment
 
-// A convolution as these kernels see it.
+// A convolution as the kernels of this file index it.
 struct Source {
   Geometry g;
-  int words, segments;  // words of 32 channels a pixel, segments of output pixels
+  int words;     // 32-channel words of a pixel in the bit map
+  int segments;  // segments of kSegment output pixels
 
   explicit Source(const ConvShape& s)
       : g(s),
         words((g.K + kWarp - 1) / kWarp),
         segments(static_cast<int>(blocks_for(s.N * s.P() * s.Q(), kSegment))) {}
 
-  int64_t lists(Pass pass) const {
-    return pass == Pass::kGradInput ? int64_t{g.N} * g.H * g.W : int64_t{g.K} * segments;
+  // Lists of the matrix of a pass. Below 2^30, as choose_on_cuda() accepts no larger shapes.
+  int lists(Pass pass) const { return pass == Pass::kGradInput ? g.N * g.H * g.W : g.K * segments; }
+};
+
+// The memory of counts_bytes(): one int a list, and one more; then CUB's temporary storage. The
+// kernels of count_entries() write the counts, with 0 as the last one. The scan replaces them by
+// starts, so that the last one becomes the number of entries.
+struct Counts {
+  int* list;           // [lists + 1]
+  void* scan_storage;  // storage_bytes
+
+  Counts(void* memory, int lists)
+      : list(static_cast<int*>(memory)),
+        scan_storage(static_cast<char*>(memory) + list_bytes(lists)) {}
+
+  static int64_t list_bytes(int lists) {
+    return blocks_for((int64_t{lists} + 1) * static_cast<int64_t>(sizeof(int)), 16) * 16;
   }
 };
 
+// Replaces count[0, lists] by its exclusive sums, in place. Integer sums do not depend on the order
+// in which CUB adds them. storage: *bytes of temporary storage; if nullptr, only *bytes is set.
+cudaError_t scan(void* storage, size_t* bytes, int* count, int lists, cudaStream_t stream) {
+  return cub::DeviceScan::ExclusiveSum(storage, *bytes, count, count, lists + 1, stream);
+}
+
+size_t scan_storage_bytes(int lists) {
+  size_t bytes = 0;
+  // An error leaves 0 bytes; the scan itself will return it again.
+  scan(nullptr, &bytes, nullptr, lists, nullptr);
+  return bytes;
+}
+
+// Copies the number of entries behind the starts into the caller's counter. One thread.
+__global__ void store_entries_kernel(const int* __restrict__ total, int64_t* __restrict__ entries) {
+  *entries = *total;
+}
+
+// Fills the bit map of dy: a warp marks kWords words, a lane one channel of each.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     mark_kernel(const T* __restrict__ dy, uint32_t pixels, uint32_t words, uint32_t channels,
@@ -46,9 +83,10 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// meets(tap, output pixel) for all that meet a pixel of x, in the order of the taps.
+// Calls f(tap, output pixel) for every output pixel that a tap connects with pixel `row` of x, in
+// the order of the taps.
 template <class F>
-__device__ __forceinline__ void each_tap(const Geometry& g, int row, const F& meets) {
+__device__ __forceinline__ void each_tap(const Geometry& g, int row, const F& f) {
   const int n = row / (g.H * g.W), rest = row % (g.H * g.W);
   const int h = rest / g.W + g.pad_h, w = rest % g.W + g.pad_w;
   for (int r = 0; r < g.R && r * g.dilation_h <= h; ++r) {
@@ -57,17 +95,22 @@ __device__ __forceinline__ void each_tap(const Geometry& g, int row, const F& me
     for (int s = 0; s < g.S && s * g.dilation_w <= w; ++s) {
       const int right = w - s * g.dilation_w, q = right / g.stride_w;
       if (q * g.stride_w != right || q >= g.Q) continue;
-      meets(r * g.S + s, (n * g.P + p) * g.Q + q);
+      f(r * g.S + s, (n * g.P + p) * g.Q + q);
     }
   }
 }
 
+// Counts the lists of grad_input's matrix: a thread a row, and one thread for the final 0.
 __global__ void __launch_bounds__(kThreads)
     count_rows_kernel(const Source source, int rows, const uint32_t* __restrict__ bits,
                       int* __restrict__ counts) {
   const int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (row >= rows) return;
+  if (row > rows) return;
   int count = 0;
+  if (row == rows) {
+    counts[row] = 0;
+    return;
+  }
   each_tap(source.g, static_cast<int>(row), [&](int, int pixel) {
     for (int i = 0; i < source.words; ++i) {
       count += __popc(bits[int64_t{pixel} * source.words + i]);
@@ -76,7 +119,7 @@ __global__ void __launch_bounds__(kThreads)
   counts[row] = count;
 }
 
-// f(pixel) for the output pixels of a segment.
+// Calls f(pixel) for the output pixels of a segment.
 template <class F>
 __device__ __forceinline__ void each_pixel(const Geometry& g, int segment, const F& f) {
   const int first = segment * kSegment, pixels = g.N * g.P * g.Q;
@@ -84,10 +127,11 @@ __device__ __forceinline__ void each_pixel(const Geometry& g, int segment, const
   for (int pixel = first; pixel < last; ++pixel) f(pixel);
 }
 
-// A warp's part of grad_weight's matrix: a channel a lane, in one segment.
+// The list of grad_weight's matrix that a thread counts or writes: a warp takes the 32 channels of
+// one word of the bit map in one segment, a lane one of them.
 struct Share {
   int word, segment, channel;
-  bool inside;
+  bool inside;  // whether there is such a list
 
   __device__ explicit Share(const Source& source) {
     const int warp = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / kWarp);
@@ -98,10 +142,12 @@ struct Share {
   }
 };
 
+// Counts the lists of grad_weight's matrix; the first thread also writes the final 0.
 __global__ void __launch_bounds__(kThreads)
     count_columns_kernel(const Source source, const uint32_t* __restrict__ bits,
                          int* __restrict__ counts) {
   const Share share(source);
+  if (blockIdx.x == 0 && threadIdx.x == 0) counts[source.g.K * source.segments] = 0;
   if (!share.inside) return;
   int count = 0;
   each_pixel(source.g, share.segment, [&](int pixel) {
@@ -111,15 +157,17 @@ __global__ void __launch_bounds__(kThreads)
   counts[share.channel * source.segments + share.segment] = count;
 }
 
-// A warp a row. Left to itself the compiler spills two registers to fit eight blocks.
+// Writes grad_input's matrix, a warp a row. The bound of four resident blocks is explicit because
+// the compiler would aim at eight and spill two registers for that.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 4)
     write_rows_kernel(const Source source, const T* __restrict__ dy,
-                      const uint32_t* __restrict__ bits, const Starts starts, const Csr<T> csr) {
+                      const uint32_t* __restrict__ bits, const int* __restrict__ starts,
+                      const Csr<T> csr) {
   const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
   if (row >= csr.rows) return;
   const int lane = threadIdx.x % kWarp, channels = source.g.K;
-  int at = starts[static_cast<int>(row)];
+  int at = starts[row];
   if (lane == 0) csr.start[row] = at;
   each_tap(source.g, static_cast<int>(row), [&](int tap, int pixel) {
     for (int i = 0; i < source.words; ++i) {
@@ -135,14 +183,16 @@ __global__ void __launch_bounds__(kThreads, 4)
   if (lane == 0 && row == csr.rows - 1) csr.start[csr.rows] = at;
 }
 
+// Writes grad_weight's matrix.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     write_columns_kernel(const Source source, const T* __restrict__ dy,
-                         const uint32_t* __restrict__ bits, const Starts starts, const Csr<T> csr) {
+                         const uint32_t* __restrict__ bits, const int* __restrict__ starts,
+                         const Csr<T> csr) {
   const Share share(source);
   if (!share.inside) return;
   const Geometry& g = source.g;
-  const int height = g.H + 2 * g.pad_h, width = g.W + 2 * g.pad_w;
+  const int height = g.H + 2 * g.pad_h, width = g.W + 2 * g.pad_w;  // of x with its padding
   int at = starts[share.channel * source.segments + share.segment];
   if (share.segment == 0) csr.start[share.channel] = at;
   const int first = share.segment * kSegment;
@@ -184,31 +234,37 @@ cudaError_t mark_nonzeros(const ConvShape& s, const T* dy, uint32_t* bits, cudaS
                 number(s.N * s.P() * s.Q()), number(Source(s).words), number(s.K), bits);
 }
 
-int64_t counts_bytes(const ConvShape& s, Pass pass) { return starts_bytes(Source(s).lists(pass)); }
+int64_t counts_bytes(const ConvShape& s, Pass pass) {
+  const int lists = Source(s).lists(pass);
+  return Counts::list_bytes(lists) + static_cast<int64_t>(scan_storage_bytes(lists));
+}
 
 cudaError_t count_entries(const ConvShape& s, Pass pass, const uint32_t* bits, void* counts,
                           int64_t* entries, cudaStream_t stream) {
   const Source source(s);
-  const int64_t lists = source.lists(pass);
-  const Starts starts(counts, lists);
+  const int lists = source.lists(pass);
+  const Counts memory(counts, lists);
   cudaError_t error = cudaSuccess;
   if (pass == Pass::kGradInput) {
-    error = launch(count_rows_kernel, blocks_for(lists, kThreads), kThreads, stream, source,
-                   static_cast<int>(lists), bits, starts.list);
+    error = launch(count_rows_kernel, blocks_for(int64_t{lists} + 1, kThreads), kThreads, stream,
+                   source, lists, bits, memory.list);
   } else {
     const int64_t warps = int64_t{source.segments} * source.words;
     error = launch(count_columns_kernel, blocks_for(warps, kWarps), kThreads, stream, source, bits,
-                   starts.list);
+                   memory.list);
   }
   if (error) return error;
-  return scan(starts, lists, entries, stream);
+  size_t bytes = scan_storage_bytes(lists);
+  error = scan(memory.scan_storage, &bytes, memory.list, lists, stream);
+  if (error) return error;
+  return launch(store_entries_kernel, 1, 1, stream, memory.list + lists, entries);
 }
 
 template <class T>
 cudaError_t write_csr(const ConvShape& s, Pass pass, const T* dy, const uint32_t* bits,
                       const void* counts, const Csr<T>& csr, cudaStream_t stream) {
   const Source source(s);
-  const Starts starts(const_cast<void*>(counts), source.lists(pass));
+  const int* starts = static_cast<const int*>(counts);
   if (pass == Pass::kGradInput) {
     return launch(write_rows_kernel<T>, blocks_for(csr.rows, kWarps), kThreads, stream, source, dy,
                   bits, starts, csr);

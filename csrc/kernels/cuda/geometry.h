@@ -1,5 +1,6 @@
-// A convolution in 32-bit numbers, as the kernels index it: pixels, channels and taps are counted
-// in int, only offsets of elements in int64_t.
+// The sizes of a convolution in 32-bit integers, for device code (gather.cu, grad_weight.cu,
+// csr.cu). Pixels, channels and taps fit into int (choose_on_cuda() refuses larger shapes), and
+// 32-bit index arithmetic is cheaper on a GPU. Offsets of elements are int64_t.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +32,8 @@ struct Geometry {
         dilation_h(narrow(s.dilation_h)),
         dilation_w(narrow(s.dilation_w)) {}
 
-  // The pixel of x, by row and column, that tap (r, s) of output pixel (p, q) reads; outside the
-  // image where a padding zero is read.
+  // Row and column of the pixel of x that tap (r, s) of output pixel (p, q) reads. They lie outside
+  // the image where the tap reads a zero of the padding.
   SPARSETRAIN_HOST_DEVICE int row(int p, int r) const {
     return p * stride_h - pad_h + r * dilation_h;
   }

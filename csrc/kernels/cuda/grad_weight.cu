@@ -1,6 +1,10 @@
-// grad_weight, skipping zeros of dy: rows are output channels, of which eight neighbours are a byte
-// of dy's pixel in channels_last, columns are taps and input channels, and the depth runs over
-// output pixels.
+// grad_weight on CUDA, skipping zeros of dy, for backend "sparse"; csrc/torch/cuda calls
+// grad_weight(). The form is output-stationary: a thread block owns weights and gathers the
+// products of all output pixels.
+//
+// As a product (product.cuh): rows are output channels, columns are taps and, within a tap, input
+// channels, and the depth runs over output pixels. In channels_last the eight rows of a warp are
+// eight neighbouring elements of dy.
 #include "api.h"
 #include "geometry.h"
 #include "product.cuh"
@@ -12,26 +16,29 @@ template <class T>
 struct GradWeight {
   using Compute = typename Storage<T>::Compute;
   using Block = Tile<Compute>;
+  // A row coordinate that stays outside every image, whatever tap is added to it.
   static constexpr int kNowhere = -(1 << 30);
 
-  // For each output pixel of a tile: its image's first row of x, and the pixel of x at tap (0, 0).
+  // For each output pixel of the tile: the number of rows of x before its image, and the pixel of x
+  // that tap (0, 0) reads.
   struct Shared {
     int image_row[kTileDepth], h[kTileDepth], w[kTileDepth];
   };
-  // A column of the product: a tap, as its distance from tap (0, 0) or nowhere, and a channel.
-  struct Column {
+  // Neighbouring columns of the product: their tap, as pixels below and right of tap (0, 0), and
+  // their first channel. Columns beyond the last tap have down = kNowhere.
+  struct Columns {
     int down, right, channel;
   };
-  struct Own {
-    int row;    // of the thread's pack of the sparse tile
-    Column at;  // of the thread's vector of the dense tile
+  struct PerThread {
+    int row;          // first output channel of the thread's pack of the sparse tile
+    Columns columns;  // the thread's vector of the dense tile
   };
 
   Geometry g;
   const T *dy, *x;
   T* dw;
   int pixels, columns;
-  bool packs;  // of dy may be loaded whole
+  bool whole_packs;  // packs of dy may be loaded by 16 bytes
 
   GradWeight(const ConvShape& s, const T* dy, const T* x, T* dw)
       : g(s),
@@ -40,13 +47,13 @@ struct GradWeight {
         dw(dw),
         pixels(g.N * g.P * g.Q),
         columns(g.R * g.S * g.C),
-        packs(aligned(dy) && g.K * sizeof(T) % 16 == 0) {}
+        whole_packs(aligned(dy) && g.K * sizeof(T) % 16 == 0) {}
 
-  Split shares() const {
-    return split<Compute>(g.K, columns, (pixels + kTileDepth - 1) / kTileDepth);
+  Split split() const {
+    return split_product<Compute>(g.K, columns, (pixels + kTileDepth - 1) / kTileDepth);
   }
 
-  __device__ Own own(int64_t row, int64_t column) const {
+  __device__ PerThread per_thread(int64_t row, int64_t column) const {
     const int pack = threadIdx.x % kProductWarps;
     const int vector = threadIdx.x % (Block::kColumns / Block::kVector);
     const int at = static_cast<int>(column) + vector * Block::kVector, tap = at / g.C;
@@ -63,15 +70,15 @@ struct GradWeight {
     shared.h[thread] = pixel < pixels ? g.row(rest / width, 0) : kNowhere;
     shared.w[thread] = g.column(rest % width, 0);
   }
-  __device__ void stage(int tile, const Own& own, const Shared& shared, Block& to) const {
+  __device__ void stage(int tile, const PerThread& mine, const Shared& shared, Block& to) const {
     const int thread = static_cast<int>(threadIdx.x);
-    stage_sparse(tile, thread, own, to);
-    constexpr int kAcross = Block::kColumns / Block::kVector;
-    constexpr int kDown = kProductThreads / kAcross;
+    stage_sparse(tile, thread, mine, to);
+    constexpr int kAcross = Block::kColumns / Block::kVector;  // threads side by side in a row
+    constexpr int kDown = kProductThreads / kAcross;           // rows that all threads load at once
 #pragma unroll
     for (int d = thread / kAcross; d < kTileDepth; d += kDown) {
       reinterpret_cast<Vector<Compute>*>(to.dense[d])[thread % kAcross] =
-          dense_vector(d, own, shared);
+          dense_vector(d, mine.columns, shared);
     }
   }
   __device__ void store(int64_t row, int64_t column, const Vector<Compute>& v) const {
@@ -79,21 +86,22 @@ struct GradWeight {
   }
 
  private:
-  // Eight output channels of one output pixel.
-  __device__ void stage_sparse(int tile, int thread, const Own& own, Block& to) const {
+  // Stages a pack of output channels of one output pixel.
+  __device__ void stage_sparse(int tile, int thread, const PerThread& mine, Block& to) const {
     const int depth = thread / kProductWarps, pack = thread % kProductWarps;
     const int64_t pixel = int64_t{tile} * kTileDepth + depth;
-    stage_pack(dy + pixel * g.K + own.row, pixel < pixels ? g.K - own.row : 0, packs,
+    stage_pack(dy + pixel * g.K + mine.row, pixel < pixels ? g.K - mine.row : 0, whole_packs,
                [&](int i, Compute value) { to.sparse[pack][depth][i] = value; });
   }
 
-  // What the thread's columns, all of one tap, meet at the tile's output pixel d: zeros in the
-  // padding.
-  __device__ Vector<Compute> dense_vector(int d, const Own& own, const Shared& shared) const {
-    const int h = shared.h[d] + own.at.down, w = shared.w[d] + own.at.right;
+  // The elements of x that the thread's columns multiply with output pixel d of the tile; zeros
+  // where the tap reads padding. All columns of a vector have the same tap, as C is a multiple
+  // of 4.
+  __device__ Vector<Compute> dense_vector(int d, const Columns& at, const Shared& shared) const {
+    const int h = shared.h[d] + at.down, w = shared.w[d] + at.right;
     const bool inside = h >= 0 && h < g.H && w >= 0 && w < g.W;
     const int64_t pixel = int64_t{shared.image_row[d] + h} * g.W + w;
-    return load_vector<Compute>(x + pixel * g.C + own.at.channel, inside);
+    return load_vector<Compute>(x + pixel * g.C + at.channel, inside);
   }
 };
 
@@ -102,14 +110,14 @@ struct GradWeight {
 template <class T>
 int64_t grad_weight_scratch_bytes(const ConvShape& s) {
   using Compute = typename Storage<T>::Compute;
-  return product_scratch_bytes<Compute>(GradWeight<T>(s, nullptr, nullptr, nullptr).shares());
+  return product_scratch_bytes<Compute>(GradWeight<T>(s, nullptr, nullptr, nullptr).split());
 }
 
 template <class T>
 cudaError_t grad_weight(const ConvShape& s, const T* dy, const T* x, T* dw, void* scratch,
                         cudaStream_t stream) {
   const GradWeight<T> problem(s, dy, x, dw);
-  return run_product(problem, problem.shares(), scratch, stream);
+  return run_product(problem, problem.split(), scratch, stream);
 }
 
 #define SPARSETRAIN_INSTANTIATE(T)                                                     \

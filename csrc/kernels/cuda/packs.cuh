@@ -1,5 +1,5 @@
-// Eight neighbouring elements at once: 16-byte accesses where they may be used, single ones at the
-// end of a tensor and in storage that is not aligned.
+// Loads and stores of packs (eight neighbouring elements) for prune.cu, count_nonzeros.cu and
+// product.cuh: 16-byte accesses where alignment allows, single elements elsewhere.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,12 +11,13 @@
 
 namespace sparsetrain::cuda {
 
-constexpr int kPack = 8;
+constexpr int kPack = 8;  // elements
 
-// Whether packs that begin at multiples of kPack elements of p may be accessed by 16 bytes.
+// Whether packs at multiples of kPack elements from p may use 16-byte accesses.
 inline bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
-// v = p[0, 8), with zeros from `left` on. `left` may be negative.
+// Loads v[i] = p[i] for i < left and sets v[i] = 0 for all others; left may be negative. aligned: p
+// is aligned to 16 bytes.
 template <class T>
 __device__ __forceinline__ void load_pack(const T* p, int64_t left, bool aligned, T (&v)[kPack]) {
   if (aligned && left >= kPack) {
@@ -31,7 +32,7 @@ __device__ __forceinline__ void load_pack(const T* p, int64_t left, bool aligned
   }
 }
 
-// p[0, min(8, left)) = v.
+// Stores p[i] = v[i] for i < left. aligned: p is aligned to 16 bytes.
 template <class T>
 __device__ __forceinline__ void store_pack(T* p, int64_t left, bool aligned, const T (&v)[kPack]) {
   if (aligned && left >= kPack) {
@@ -48,7 +49,7 @@ __device__ __forceinline__ void store_pack(T* p, int64_t left, bool aligned, con
   }
 }
 
-// The sum of one value a lane, in every lane.
+// The sum of `value` over the 32 lanes of the warp, returned to every lane.
 template <class V>
 __device__ __forceinline__ V warp_sum(V value) {
 #pragma unroll

@@ -1,6 +1,7 @@
-// Stochastic pruning: a warp takes a chunk, a lane eight neighbouring elements of each of its rows.
-// What decides the bits is in rules.h.
-#undef NDEBUG  // a refusal is an assertion in every build
+// Stochastic pruning on CUDA, declared in api.h and called by csrc/torch/cuda/prune.cpp. A warp
+// prunes one chunk of kChunk elements, row by row; a lane takes one pack (eight neighbours) of each
+// row. The bits of the results are defined by common/prune_rule.h and equal those of the CPU.
+#undef NDEBUG  // prune_step reports a refused call by an assertion, in release builds too
 #include <cassert>
 
 #include "api.h"
@@ -12,13 +13,13 @@ namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / kWarp;
 constexpr int kRow = kWarp * kPack;  // elements of a chunk that a warp reads at once
-static_assert(kRow == kChunkLanes, "element i of a chunk belongs to pack i / 8 % 32, place i % 8");
+static_assert(kRow == kChunkLanes, "lane l, place p of a row must be lane 8 * l + p of the sum");
 
-// What one call draws with, made on the device.
+// The arguments of one call's random draws, computed on the device.
 struct alignas(16) Draw {
   uint64_t seed, offset;
-  double threshold;  // before it is rounded to the storage type
-  double unused;
+  double threshold;  // not yet rounded to the storage type
+  double padding;    // keeps the size a multiple of the alignment
 };
 
 struct alignas(16) ChunkStats {
@@ -26,8 +27,9 @@ struct alignas(16) ChunkStats {
   uint32_t nonzeros_before, nonzeros;
 };
 
-// The contract's tree over 256 lanes, of which a thread has those 8 * lane + [0, 8): widths 128 to
-// 8 add the same place of other threads, widths 4 to 1 places of one thread.
+// Adds the 256 lane sums of a chunk in the pairwise order of prune_rule.h; every thread of the warp
+// gets the sum. Thread l holds lane sums 8 * l + [0, 8). The steps of width 128 to 8 add equal
+// places of two threads (warp_sum), those of width 4 to 1 add places of one thread.
 template <class V>
 __device__ __forceinline__ V chunk_sum(V (&place)[kPack]) {
 #pragma unroll
@@ -40,15 +42,15 @@ __device__ __forceinline__ V chunk_sum(V (&place)[kPack]) {
   return place[0];
 }
 
-// What a lane gathers over the rows of its chunk.
+// The statistics that a lane collects over the rows of its chunk.
 template <class T>
 struct LaneStats {
   typename Storage<T>::Compute sum[kPack] = {};
-  uint32_t counts = 0;  // nonzeros before in the lower half, after in the upper: 2048 at most
+  uint32_t counts = 0;  // nonzeros before (low 16 bits) and after (high 16 bits), 2048 at most
 };
 
-// The rows of one chunk, of which `begin` is the lane's first element. kWhole: the chunk lies
-// inside the tensor and may be accessed by 16 bytes.
+// Prunes the lane's packs of one chunk, or only measures them (kWrite false). begin: the index of
+// the lane's first element. kWhole: the chunk is complete and 16-byte accesses are allowed.
 template <class T, bool kWrite, bool kWhole>
 __device__ __forceinline__ void prune_rows(const T* __restrict__ grad, T* __restrict__ out,
                                            int64_t elements, int64_t begin,
@@ -72,7 +74,7 @@ __device__ __forceinline__ void prune_rows(const T* __restrict__ grad, T* __rest
       if constexpr (kWrite) {
         const bool keep = rule.keeps(magnitude, random[i / 4].word[i % 4]);
         stats.counts += keep ? 0x10000 : 0;
-        const T kept = rule.kept(g[i], magnitude);  // first: selected, not branched around
+        const T kept = rule.kept(g[i], magnitude);  // computed always: a select, not a branch
         g[i] = keep ? kept : T{};
       }
     }
@@ -80,7 +82,7 @@ __device__ __forceinline__ void prune_rows(const T* __restrict__ grad, T* __rest
   }
 }
 
-// Prunes chunks of grad into out, or only measures them.
+// Prunes grad into out, one chunk a warp, or only measures it (kWrite false).
 template <class T, bool kWrite>
 __global__ void __launch_bounds__(kThreads)
     prune_chunks_kernel(const T* __restrict__ grad, T* __restrict__ out, int64_t elements,
@@ -88,61 +90,63 @@ __global__ void __launch_bounds__(kThreads)
                         ChunkStats* __restrict__ stats) {
   const int64_t chunk = int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
-  if (chunk * kChunk >= elements) return;  // a whole warp
+  if (chunk * kChunk >= elements) return;  // all lanes of the warp return together
   const PruneRule<T> rule(rounded_threshold<T>(kWrite ? draw->threshold : 0));
   const uint64_t offset = kWrite ? draw->offset : 0;
   PhiloxKeys keys(kWrite ? draw->seed : 0);
-  // Held in registers: the compiler would rather add them up again for every block of words.
+  // Keeps the round keys in registers; the compiler would recompute them for every block of words.
   if constexpr (sizeof(T) < 8) {
     for (auto& pair : keys.round) {
       for (uint32_t& key : pair) asm("" : "+r"(key));
     }
   }
   const int64_t begin = chunk * kChunk + lane * kPack;
-  LaneStats<T> own;
+  LaneStats<T> lane_stats;
   if (aligned && (chunk + 1) * kChunk <= elements) {
-    prune_rows<T, kWrite, true>(grad, out, elements, begin, rule, keys, offset, own);
+    prune_rows<T, kWrite, true>(grad, out, elements, begin, rule, keys, offset, lane_stats);
   } else {
-    prune_rows<T, kWrite, false>(grad, out, elements, begin, rule, keys, offset, own);
+    prune_rows<T, kWrite, false>(grad, out, elements, begin, rule, keys, offset, lane_stats);
   }
-  const double total = static_cast<double>(chunk_sum(own.sum));
-  const uint32_t counts = warp_sum(own.counts);
+  const double total = static_cast<double>(chunk_sum(lane_stats.sum));
+  const uint32_t counts = warp_sum(lane_stats.counts);
   if (lane == 0) stats[chunk] = {total, counts & 0xffff, counts >> 16};
 }
 
-// Adds the statistics of all chunks in the contract's order, in one block of kReduceLanes threads;
-// thread 0 has the result.
+// Adds the statistics of all chunks in the order of prune_rule.h. Runs in one block of kReduceLanes
+// threads; only thread 0 gets the result.
 __device__ PruneStats reduce_chunks(const ChunkStats* __restrict__ stats, int64_t chunks) {
   __shared__ double sum[kReduceLanes];
   __shared__ int64_t before[kReduceLanes], after[kReduceLanes];
-  const int own = threadIdx.x;
+  const int lane = threadIdx.x;
   PruneStats total;
 #pragma unroll 8
-  for (int64_t i = own; i < chunks; i += kReduceLanes) {
+  for (int64_t i = lane; i < chunks; i += kReduceLanes) {
     const ChunkStats chunk = stats[i];
     total.abs_sum += chunk.abs_sum;
     total.nonzeros_before += chunk.nonzeros_before;
     total.nonzeros += chunk.nonzeros;
   }
-  sum[own] = total.abs_sum;
-  before[own] = total.nonzeros_before;
-  after[own] = total.nonzeros;
+  sum[lane] = total.abs_sum;
+  before[lane] = total.nonzeros_before;
+  after[lane] = total.nonzeros;
   for (int width = kReduceLanes / 2; width > 0; width /= 2) {
     __syncthreads();
-    if (own < width) {
-      sum[own] += sum[own + width];
-      before[own] += before[own + width];
-      after[own] += after[own + width];
+    if (lane < width) {
+      sum[lane] += sum[lane + width];
+      before[lane] += before[lane + width];
+      after[lane] += after[lane + width];
     }
   }
   return {sum[0], before[0], after[0]};
 }
 
+// The draw of prune(): with the caller's threshold and rng (seed, offset). One thread.
 __global__ void draw_given_kernel(const double* threshold, const int64_t* rng, Draw* draw) {
   *draw = {static_cast<uint64_t>(rng[0]), static_cast<uint64_t>(rng[1]), *threshold, 0};
 }
 
-// measured: with no history, the statistics of this gradient.
+// The draw of prune_step(): with the threshold that the state predicts. One thread.
+// measured: if call.history is 0, the sum of |grad| of this very gradient; else not read.
 __global__ void draw_predicted_kernel(double* state, PruneCall call, const double* measured,
                                       Draw* draw) {
   const Refusal refusal = admit(state, call);
@@ -150,10 +154,10 @@ __global__ void draw_predicted_kernel(double* state, PruneCall call, const doubl
          "sparsetrain::prune_step: expected the factor in state to be finite and at least 0");
   assert(refusal != Refusal::kLayout &&
          "sparsetrain::prune_step: expected the gradient's memory format to be that of the saved "
-         "state. Masks depend on it; load with strict=False to go on all the same");
+         "state. Masks depend on it; load the state with strict=False to continue anyway");
   assert(refusal != Refusal::kSize &&
          "sparsetrain::prune_step: expected the gradient's size to be that of the saved state. "
-         "Masks depend on the batch size; load with strict=False to go on all the same");
+         "Masks depend on the batch size; load the state with strict=False to continue anyway");
   double mean = predicted_mean(state, call);
   if (call.history == 0) mean = *measured / static_cast<double>(call.elements);
   const uint64_t offset = take_counters(state, call);
@@ -161,6 +165,7 @@ __global__ void draw_predicted_kernel(double* state, PruneCall call, const doubl
            threshold_of(state[state::kFactor], mean), 0};
 }
 
+// Writes the three statistics of prune() to total. One block.
 __global__ void __launch_bounds__(kReduceLanes)
     total_kernel(const ChunkStats* stats, int64_t chunks, double* total) {
   const PruneStats sums = reduce_chunks(stats, chunks);
@@ -170,20 +175,21 @@ __global__ void __launch_bounds__(kReduceLanes)
   total[2] = static_cast<double>(sums.nonzeros);
 }
 
+// Records a call of prune_step() in its state. One block.
 __global__ void __launch_bounds__(kReduceLanes)
     record_kernel(const ChunkStats* stats, PruneCall call, const Draw* draw, double* state,
                   double* density) {
   const PruneStats sums = reduce_chunks(stats, prune_chunks(call.elements));
   if (threadIdx.x != 0) return;
   record(state, call, draw->threshold, sums);
-  tell_density(density, sums.nonzeros, call.elements);
+  store_density(density, sums.nonzeros, call.elements);
 }
 
-// The scratch of one call.
+// The scratch of one call, cut into arrays.
 struct Scratch {
   Draw* draw;
-  double* measured;  // [3], of which a slot of padding keeps the chunks aligned
-  ChunkStats* chunks;
+  double* measured;    // three statistics, and one double that keeps `chunks` aligned to 16 bytes
+  ChunkStats* chunks;  // one a chunk
 
   explicit Scratch(void* memory)
       : draw(static_cast<Draw*>(memory)),
@@ -191,13 +197,14 @@ struct Scratch {
         chunks(reinterpret_cast<ChunkStats*>(measured + 4)) {}
 };
 
+// Enqueues prune_chunks_kernel over all chunks.
 template <class T, bool kWrite>
 cudaError_t run(const T* grad, T* out, int64_t elements, const Scratch& scratch,
                 cudaStream_t stream) {
-  const int64_t blocks = (prune_chunks(elements) + kWarps - 1) / kWarps;
-  const bool whole = aligned(grad) && aligned(out);
+  const int64_t blocks = blocks_for(prune_chunks(elements), kWarps);
+  const bool whole_packs = aligned(grad) && aligned(out);
   return launch(prune_chunks_kernel<T, kWrite>, blocks, kThreads, stream, grad, out, elements,
-                whole, scratch.draw, scratch.chunks);
+                whole_packs, scratch.draw, scratch.chunks);
 }
 
 }  // namespace
@@ -223,7 +230,7 @@ cudaError_t prune_step(const T* grad, T* out, const PruneCall& call, double* sta
                        void* memory, cudaStream_t stream) {
   const Scratch scratch(memory);
   cudaError_t error = cudaSuccess;
-  if (call.history == 0) {  // this gradient's own mean, at the cost of reading it twice
+  if (call.history == 0) {  // the threshold follows this gradient's mean: read it once more
     error = run<T, false>(grad, out, call.elements, scratch, stream);
     if (!error) {
       error = launch(total_kernel, 1, kReduceLanes, stream, scratch.chunks,

@@ -1,11 +1,13 @@
-// Every call of cuSPARSE. CSR_ALG3 always: the only algorithm that promises the same bits for the
-// same operands, and the one that 16-bit operands get anyway. No GPU has timed it against CSR_ALG2.
+// All calls of cuSPARSE (see spmm.h). The algorithm is always CSR_ALG3: it is the only one that
+// promises equal bits for equal operands, and cuSPARSE uses it for 16-bit operands in any case. Its
+// speed has not been compared with that of CSR_ALG2 on a GPU.
 #include "../common/storage.h"
 #include "spmm.h"
 
 namespace sparsetrain::cuda {
 namespace {
 
+// The name that cuSPARSE has for a storage type.
 template <class T>
 constexpr cudaDataType kType = CUDA_R_32F;
 template <>
@@ -15,7 +17,8 @@ constexpr cudaDataType kType<BFloat16> = CUDA_R_16BF;
 template <>
 constexpr cudaDataType kType<Half> = CUDA_R_16F;
 
-// out [csr.rows, C] = csr * dense [csr.columns, C] of one tap of grad_weight, or of grad_input.
+// out [csr.rows, C] = csr * dense [csr.columns, C]: grad_input, or one tap of grad_weight. Owns the
+// descriptors of the three matrices; an error while they are created is returned by the first call.
 template <class T>
 class Product {
   using Compute = typename Storage<T>::Compute;
@@ -24,10 +27,10 @@ class Product {
   Product(cusparseHandle_t handle, const ConvShape& s, Pass pass, const Csr<T>& csr, const T* dense,
           void* out, int64_t tap)
       : handle_(handle) {
-    const bool by_taps = pass == Pass::kGradWeight;
-    const int64_t pitch = by_taps ? channel_pitch<T>(s.C) : s.C;
-    const int64_t shift = by_taps ? tap_shift(s, tap / s.S, tap % s.S) : 0;
-    void* to = by_taps ? static_cast<Compute*>(out) + tap * s.K * pitch : out;
+    const bool per_tap = pass == Pass::kGradWeight;
+    const int64_t pitch = per_tap ? channel_pitch<T>(s.C) : s.C;
+    const int64_t shift = per_tap ? tap_shift(s, tap / s.S, tap % s.S) : 0;
+    void* to = per_tap ? static_cast<Compute*>(out) + tap * s.K * pitch : out;
     status_ = cusparseCreateConstCsr(&csr_, csr.rows, csr.columns, csr.entries, csr.start,
                                      csr.column, csr.value, CUSPARSE_INDEX_32I, CUSPARSE_INDEX_32I,
                                      CUSPARSE_INDEX_BASE_ZERO, kType<T>);
@@ -36,7 +39,7 @@ class Product {
                                        kType<T>, CUSPARSE_ORDER_ROW);
     if (status_) return;
     status_ = cusparseCreateDnMat(&out_, csr.rows, s.C, pitch, to,
-                                  by_taps ? kType<Compute> : kType<T>, CUSPARSE_ORDER_ROW);
+                                  per_tap ? kType<Compute> : kType<T>, CUSPARSE_ORDER_ROW);
   }
   Product(const Product&) = delete;
   Product& operator=(const Product&) = delete;
@@ -48,17 +51,17 @@ class Product {
 
   cusparseStatus_t scratch_bytes(size_t* bytes) const {
     if (status_) return status_;
-    return cusparseSpMM_bufferSize(handle_, kAsItIs, kAsItIs, &kOne, csr_, dense_, &kZero, out_,
-                                   kType<Compute>, CUSPARSE_SPMM_CSR_ALG3, bytes);
+    return cusparseSpMM_bufferSize(handle_, kNotTransposed, kNotTransposed, &kOne, csr_, dense_,
+                                   &kZero, out_, kType<Compute>, CUSPARSE_SPMM_CSR_ALG3, bytes);
   }
   cusparseStatus_t run(void* scratch) const {
     if (status_) return status_;
-    return cusparseSpMM(handle_, kAsItIs, kAsItIs, &kOne, csr_, dense_, &kZero, out_,
+    return cusparseSpMM(handle_, kNotTransposed, kNotTransposed, &kOne, csr_, dense_, &kZero, out_,
                         kType<Compute>, CUSPARSE_SPMM_CSR_ALG3, scratch);
   }
 
  private:
-  static constexpr auto kAsItIs = CUSPARSE_OPERATION_NON_TRANSPOSE;
+  static constexpr auto kNotTransposed = CUSPARSE_OPERATION_NON_TRANSPOSE;
   static constexpr Compute kOne = 1, kZero = 0;
 
   cusparseHandle_t handle_;

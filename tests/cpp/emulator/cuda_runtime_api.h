@@ -1,4 +1,5 @@
-// The CUDA runtime as far as csrc/kernels/cuda uses it, on a CPU: see cuda_runtime.h.
+// The emulator's host part of the CUDA runtime, as far as csrc/kernels/cuda uses it (see
+// cuda_runtime.h).
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,7 @@ struct dim3 {
   explicit dim3(unsigned x, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
-enum cudaError_t { cudaSuccess = 0 };
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
 using cudaStream_t = void*;
 
 struct cudaLaunchConfig_t {
