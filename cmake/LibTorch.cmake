@@ -1,7 +1,7 @@
-# Target LibTorch::LibTorch: torch's C++ libraries for the CPU, from the folder that holds its
-# include/ and lib/, which CMAKE_PREFIX_PATH names:
+# Defines LibTorch::LibTorch, torch's C++ libraries for the CPU. CMAKE_PREFIX_PATH must name the
+# folder that holds torch's include/ and lib/:
 #   python -c "import torch; print(torch.__path__[0])"
-# Without TorchConfig.cmake, which asks for a CUDA toolkit wherever torch was built with one.
+# TorchConfig.cmake is not used, because it requires a CUDA toolkit if torch was built with one.
 if(TARGET LibTorch::LibTorch)
   return()
 endif()

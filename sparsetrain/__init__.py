@@ -1,6 +1,6 @@
-"""SparseTrain: pruned gradients, convolutions that skip zeros, and what both save on a chip."""
+"""SparseTrain prunes activation gradients, skips zeros in convolutions, and counts the savings."""
 
-import sparsetrain._native  # noqa: F401  first: says what to do where _C does not load
+import sparsetrain._native  # noqa: F401  must come first: its error says how to build _C
 from sparsetrain.conversion import (
     average_thresholds,
     convert,
@@ -15,6 +15,7 @@ from sparsetrain.nn import SparseConv2d
 from sparsetrain.ops import conv2d, prune
 from sparsetrain.pruning import PruneGrad
 from sparsetrain.state import load_pruning_state, pruning_state
+from sparsetrain.version import __version__ as __version__
 
 __all__ = [
     "PruneGrad",
