@@ -157,7 +157,7 @@ class SparseConv2d(nn.Conv2d):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = (0, 0)
-        input_density, grad_density = self._density_slots() if input.is_cuda else (None, None)
+        input_density, grad_density = self._density_slots(input)
         output = ops.conv2d(
             input,
             self.weight,
@@ -177,12 +177,21 @@ class SparseConv2d(nn.Conv2d):
             self.__dict__["_last_call"] = LastCall(input.shape, output.dtype, padding)
         return output
 
-    def _density_slots(self) -> tuple[Tensor | None, Tensor | None]:
-        """Where the densities of x and of the output's gradient arrive, None where not counted."""
-        counts_grad = "pruner" if self.placement == "output" else "grad_counter"
+    def _density_slots(self, input: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Where operators store the densities of x and of the output's gradient, or None.
+
+        On CUDA a density may come from an earlier step. On the CPU only that of a gradient which
+        this call's own pruner prunes is passed on: it is stored in the same backward pass, directly
+        before the convolution reads it, so that a resumed run reads the same.
+        """
+        children = self._modules
+        prunes_output = self.placement == "output"
+        if not input.is_cuda:
+            fresh = prunes_output and self.training and self.pruner.training
+            return None, self.pruner._density_slot if fresh else None
         x, dy = (
-            getattr(self, name)._density_slot if name in self._modules else None
-            for name in ("input_counter", counts_grad)
+            getattr(self, name)._density_slot if name in children else None
+            for name in ("input_counter", "pruner" if prunes_output else "grad_counter")
         )
         return x, dy
 

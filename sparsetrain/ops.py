@@ -1,10 +1,10 @@
-"""The operators in Python: torch's conventions for arguments, and what `auto` would choose."""
+"""The operators as Python functions, with torch's conventions for arguments. For layers and users."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ def _padding(
     stride: tuple[int, int],
     dilation: tuple[int, int],
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Zeros on each side of the two dimensions, and the odd ones that "same" puts behind only."""
+    """Zeros on each side of both dimensions, and the odd zeros that "same" adds at the end only."""
     if padding == "valid":
         return (0, 0), (0, 0)
     if isinstance(padding, str) and padding != "same":
@@ -80,53 +80,91 @@ def conv2d(
     input_density: Tensor | None = None,
     grad_density: Tensor | None = None,
 ) -> Tensor:
-    """Torch's conv2d, doing no work for zeros where that is faster.
+    """torch's conv2d, skipping the zeros of its operands where that is faster.
+
+    A skipped zero contributes 0, even where torch would compute 0 * Inf = NaN.
 
     Args:
         input: [N, C, H, W] or [C, H, W]; float32, float64, bfloat16 or float16; any strides.
-        weight: [K, C/groups, R, S], the same dtype and device.
+        weight: [K, C/groups, R, S], of the dtype and on the device of `input`.
         bias: [K] or None.
-        stride: at least 1, one integer or (vertical, horizontal), as dilation.
-        padding: zeros on each side, or "valid", or "same" (stride 1).
-        dilation: distance between taps.
-        groups: divides C and K.
-        backend: "auto" (per pass, what `explain` says), "sparse" or "dense"; on CUDA also
-            "cusparse": both gradients by cuSPARSE, the forward dense. It waits for the device
-            once a backward, and runs dense in a CUDA graph, where it cannot.
-        check_finite: a call, forward or backward, with an Inf or a NaN among its operands runs
-            dense, so that they meet zeros as in torch: one more read of each operand. On CUDA,
-            where looking would mean waiting, every call runs dense.
-        input_density, grad_density: for "auto" on CUDA, where sampling would mean waiting: what is
-            known of the densities of input and of the output's gradient, each one float64 number
-            of no dimension on the CPU, read when a pass runs. None and NaN are not known. The CPU
-            samples the operands and looks at neither.
+        stride: At least 1: one integer, or (vertical, horizontal).
+        padding: Zeros on each side: one integer or two, "valid", or "same" (needs stride 1).
+        dilation: Distance between taps: one integer or two.
+        groups: Divides C and K.
+        backend: "auto" chooses for each pass, see `explain`. "sparse" and "dense" force a backend.
+            "cusparse", on CUDA only, computes both gradients with cuSPARSE and the forward dense.
+            It waits for the GPU once per backward, and runs dense while a CUDA graph is captured.
+        check_finite: Whether a forward or backward with an Inf or a NaN among its operands runs
+            dense, so that they meet zeros as in torch. This reads every operand once more. On CUDA,
+            where it would mean waiting for the GPU, every call runs dense instead.
+        input_density: Nonzeros / elements of `input`, if known, for "auto": a float64 number of no
+            dimension on the CPU, which is read when a pass runs. If it is None or NaN, the CPU
+            takes a sample, and CUDA, where that would mean waiting, calls the density unknown.
+        grad_density: Nonzeros / elements of the gradient of the output, as `input_density`.
 
     Returns:
-        [N, K, P, Q] or [K, P, Q], channels_last if input or weight is.
+        [N, K, P, Q] or [K, P, Q], channels_last if `input` or `weight` is.
 
     Raises:
-        ValueError, TypeError: one sentence naming the argument, what is expected and what came.
+        ValueError: If sizes, devices or values do not describe a convolution.
+        TypeError: If an argument has a wrong type, or tensors have different dtypes.
     """
-    # The operator takes nearly every call as it is; what it refuses is worded below. To check it
-    # first, or to call it through torch.ops, would double what a call costs.
-    watched = is_compiling() or has_torch_function_variadic(input, weight, bias)
-    if not watched and not isinstance(padding, str):
-        try:
-            return _C.conv2d(
+    if isinstance(padding, str):
+        _check_conv2d(input, weight, bias, stride, 0, dilation, groups, backend)
+        step, reach = _pair("conv2d", "stride", stride), _pair("conv2d", "dilation", dilation)
+        padding, odd = _padding("conv2d", padding, weight.shape[2:], step, reach)
+        if odd != (0, 0):  # as in torch, the odd zero comes after the image
+            input = F.pad(input, (0, odd[1], 0, odd[0]))
+    if is_compiling() or has_torch_function_variadic(input, weight, bias):
+        _check_conv2d(input, weight, bias, stride, padding, dilation, groups, backend)
+        operator = torch.ops.sparsetrain.conv2d
+    else:
+        operator = _C.conv2d  # takes 5 us less than a call through torch.ops
+    try:
+        return cast(
+            Tensor,
+            operator(
                 input,
                 weight,
                 bias,
-                (stride, stride) if type(stride) is int else stride,
-                (padding, padding) if type(padding) is int else padding,
-                (dilation, dilation) if type(dilation) is int else dilation,
+                _two(stride),
+                _two(padding),
+                _two(dilation),
                 groups,
                 backend,
                 check_finite,
                 input_density,
                 grad_density,
-            )
-        except (TypeError, ValueError, RuntimeError):
-            pass
+            ),
+        )
+    except (TypeError, ValueError, RuntimeError):
+        # The operator checks sizes and values. What it cannot take at all is worded here, after the
+        # fact, so that calls which succeed do not pay for it.
+        refusal = _refusal(input, weight, bias, stride, padding, dilation, groups, backend)
+        if refusal is None:
+            raise
+        raise refusal from None
+
+
+def _two(value: IntPair) -> Sequence[int]:
+    """One integer twice; anything else as it is, for the operator to check."""
+    if type(value) is int or isinstance(value, torch.SymInt):
+        return (value, value)
+    return value * 2 if len(value) == 1 else value
+
+
+def _check_conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: IntPair,
+    padding: IntPair,
+    dilation: IntPair,
+    groups: int,
+    backend: str,
+) -> None:
+    """Raises TypeError or ValueError for arguments of a type or rank that conv2d never takes."""
     check_name("conv2d", "backend", backend, BACKENDS)
     check_tensor("conv2d", "input", input)
     check_tensor("conv2d", "weight", weight)
@@ -135,45 +173,40 @@ def conv2d(
     check_rank("conv2d", "input", input.shape, (3, 4))
     check_rank("conv2d", "weight", weight.shape, (4,))
     check_integer("conv2d", "groups", groups)
-    stride, dilation = _pair("conv2d", "stride", stride), _pair("conv2d", "dilation", dilation)
-    sides, behind = _padding("conv2d", padding, weight.shape[2:], stride, dilation)
-    if behind != (0, 0):  # torch too puts the odd zero behind
-        input = F.pad(input, (0, behind[1], 0, behind[0]))
-    return cast(
-        Tensor,
-        torch.ops.sparsetrain.conv2d(
-            input,
-            weight,
-            bias,
-            stride,
-            sides,
-            dilation,
-            groups,
-            backend,
-            check_finite,
-            input_density,
-            grad_density,
-        ),
-    )
+    for name, value in (("stride", stride), ("padding", padding), ("dilation", dilation)):
+        _pair("conv2d", name, value)
+
+
+def _refusal(*arguments: Any) -> Exception | None:
+    """What _check_conv2d raises for these arguments."""
+    try:
+        _check_conv2d(*arguments)
+    except (TypeError, ValueError) as error:
+        return error
+    return None
 
 
 def prune(grad: Tensor, threshold: Tensor | float, *, seed: int, offset: int = 0) -> Tensor:
-    """Prunes stochastically: each element below the threshold becomes 0 or +-threshold, unbiased.
+    """Prunes stochastically and unbiased: elements below the threshold become 0 or +-threshold.
 
-    An element g is kept with probability min(1, |g| / threshold) and then at least the threshold
-    in magnitude, so the expectation of the result is g. NaN and Inf pass through; a threshold that
-    is not finite or not positive changes nothing (but -0 becomes +0).
+    An element g keeps a nonzero value with probability min(1, |g| / threshold), with a magnitude of
+    at least the threshold, so that the expectation of the result is g. NaN and Inf pass through. A
+    threshold that is not finite or not positive changes nothing, except that -0 becomes +0.
 
     Args:
-        grad: any shape and strides; float32, float64, bfloat16 or float16.
-        threshold: one number, rounded to grad's dtype.
-        seed: Philox key, in [0, 2^63).
+        grad: Any shape and strides; float32, float64, bfloat16 or float16.
+        threshold: One number, which is rounded to grad's dtype.
+        seed: Key of the Philox generator, in [0, 2^63).
         offset: Philox counter of the first four elements, in [0, 2^63). The element at position i
-            in memory uses counter offset + i // 4, so the mask depends on the memory format, and
-            on neither the number of threads nor the backend.
+            in memory uses counter offset + i // 4. The mask therefore depends on the memory format,
+            but neither on the number of threads nor on the device.
 
     Returns:
-        A tensor like grad.
+        A tensor like `grad`.
+
+    Raises:
+        ValueError: If seed or offset is out of range.
+        TypeError: If an argument has a wrong type.
     """
     check_tensor("prune", "grad", grad)
     for name, value in (("seed", seed), ("offset", offset)):
@@ -193,25 +226,36 @@ def prune(grad: Tensor, threshold: Tensor | float, *, seed: int, offset: int = 0
 
 
 def prune_step(grad: Tensor, state: Tensor, density: Tensor | None = None) -> Tensor:
-    """Prunes with the threshold that state predicts, and updates state in place.
+    """Prunes with the threshold that `state` predicts, and updates `state` in place.
 
     Args:
-        grad: as in `prune`.
-        state: float64 [15 + history], the slots of csrc/kernels/state.h.
-        density: from `density_slot`; on CUDA the result's density arrives there some time later.
+        grad: As in `prune`.
+        state: float64 [15 + history], the slots of csrc/kernels/common/state_slots.h.
+        density: A slot from `density_slot`. The density of the result is stored there: before the
+            call returns on the CPU, some time later on CUDA. Other tensors are left unchanged.
+
+    Returns:
+        The pruned gradient, like `grad`.
     """
     return cast(Tensor, torch.ops.sparsetrain.prune_step(grad, state, density))
 
 
 def prune_grad(input: Tensor, state: Tensor, density: Tensor | None = None) -> Tensor:
     """The identity; its backward is `prune_step`."""
-    return cast(Tensor, torch.ops.sparsetrain.prune_grad(input, state, density))
+    if is_compiling() or has_torch_function_variadic(input, state):
+        return cast(Tensor, torch.ops.sparsetrain.prune_grad(input, state, density))
+    return _C.prune_grad(input, state, density)  # takes less time than a call through torch.ops
 
 
 def count_nonzeros(input: Tensor, state: Tensor, every: int, density: Tensor | None = None) -> None:
-    """Counts nonzeros of input into state (float64 [calls, elements, nonzeros]) every n-th call.
+    """Counts the nonzeros of every n-th tensor, without waiting for a GPU.
 
-    density: as for `prune_step`, of the calls that count.
+    Args:
+        input: Any shape, strides and dtype.
+        state: float64 [calls, elements, nonzeros], updated in place.
+        every: n. Other calls only count calls.
+        density: A slot from `density_slot`. On CUDA the density of a counted tensor is stored there
+            some time later. On the CPU it is left unchanged.
     """
     torch.ops.sparsetrain.count_nonzeros(input, state, every, density)
 
@@ -219,15 +263,22 @@ def count_nonzeros(input: Tensor, state: Tensor, every: int, density: Tensor | N
 def count_grad_nonzeros(
     input: Tensor, state: Tensor, every: int, density: Tensor | None = None
 ) -> Tensor:
-    """The identity; its backward observes the gradient."""
+    """The identity; its backward is `count_nonzeros` of the gradient."""
     return cast(Tensor, torch.ops.sparsetrain.count_grad_nonzeros(input, state, every, density))
 
 
 def density_slot(state: Tensor) -> Tensor | None:
-    """Where the host reads what a device counted into `state`, without waiting for it.
+    """Makes a place into which operators store the density of what they prune or count.
 
-    A float64 number of no dimension on the CPU, NaN at first, that the device stores into: for
-    conv2d's densities, late by what the device still has to do. None where state is not on CUDA,
-    or fake. Copies of it are plain numbers.
+    The slot is a float64 number of no dimension on the CPU, NaN at first. conv2d takes it as a
+    density and reads it when a pass runs, without waiting for a GPU. Copies of a slot are plain
+    numbers.
+
+    Args:
+        state: The state of the pruner or counter that gets the slot. Its device decides which
+            operators can store into the slot.
+
+    Returns:
+        The slot, or None for fake tensors and for devices other than the CPU and CUDA.
     """
-    return _C.density_slot() if state.is_cuda and type(state) is Tensor else None
+    return _C.density_slot(state.device.type) if type(state) is Tensor else None

@@ -85,7 +85,10 @@ class StateModule(nn.Module):
     As a buffer it would enter the state_dict, and DDP would overwrite every rank's with rank 0's.
     It moves with the module between devices and keeps its dtype and its values whatever is done.
 
-    _density_slot: on CUDA, ops.density_slot of the state: what `auto` reads without waiting for it.
+    Attributes:
+        state: The state.
+        _density_slot: Where operators store densities, see ops.density_slot. Every copy of a module
+            gets a slot of its own.
     """
 
     state: Tensor
@@ -94,10 +97,14 @@ class StateModule(nn.Module):
     def __init__(self, slots: int) -> None:
         super().__init__()
         self.state = torch.zeros(slots, dtype=torch.float64, device="cpu")
-        self._density_slot = None
+        self._density_slot = ops.density_slot(self.state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the slot: a copy of a slot is no slot."""
+        return {**self.__dict__, "_density_slot": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Of a copy or of what was pickled: with a slot of its own, which a copied one is not."""
+        """Restores a copy or a pickled module, with a slot of its own."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._density_slot = ops.density_slot(self.state)
 

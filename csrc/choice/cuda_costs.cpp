@@ -1,4 +1,4 @@
-// The counts behind `auto` on CUDA, and the table of their costs.
+// The counts by which `auto` predicts times on CUDA, and the table of their costs.
 #include "cuda_costs.h"
 
 #include <atomic>
@@ -16,6 +16,7 @@ double tile_columns(Precision precision) {
 }
 
 double real(int64_t count) { return static_cast<double>(count); }
+// How many pieces of `size` cover an extent.
 double pieces(double extent, double size) { return std::ceil(extent / size); }
 
 std::atomic<const CudaCostTable*> in_force{nullptr};
@@ -28,17 +29,18 @@ CudaWork cuda_work_of(const ConvShape& s, Pass pass, Precision precision, double
   const double inputs = real(s.N) * real(s.H) * real(s.W);
   const double outputs = real(s.N) * real(s.P()) * real(s.Q());
   const double source_channels = real(forward ? s.C : s.K);
-  // The product [rows, columns] over a depth, as cuda/gather.cu and grad_weight.cu have it.
+  // The kernels multiply matrices: gather.cu and grad_weight.cu compute [rows, columns] as sums
+  // over the depth.
   const double rows = !gather ? real(s.K) : forward ? outputs : inputs;
   const double columns = !gather ? taps * real(s.C) : real(forward ? s.K : s.C);
   const double depth = gather ? taps * source_channels : outputs;
   const double depth_tiles =
       gather ? taps * pieces(source_channels, kTileDepth) : pieces(outputs, kTileDepth);
   const double column_tiles = pieces(columns, tile_columns(precision));
-  // In grad_input a tap meets one row of pixels in stride_h, and there one pixel in stride_w.
+  // In grad_input a tap meets one of stride_h rows of pixels, and one of stride_w pixels in it.
   const bool strided = pass == Pass::kGradInput;
   const double down = strided ? real(s.stride_h) : 1, across = strided ? real(s.stride_w) : 1;
-  const double share = 1 - std::pow(1 - density, kGroup / across);  // of bytes that are not 0
+  const double share = 1 - std::pow(1 - density, kGroup / across);  // of mask bytes that are not 0
   return {.macs = outputs * weights,
           .elements = inputs * real(s.C) + outputs * real(s.K) + weights,
           .tiles = pieces(rows, kTileRows) * column_tiles * depth_tiles,
@@ -62,7 +64,7 @@ const CudaCostTable& cuda_costs() {
   return table ? *table : none;
 }
 
-// The table before is kept: a call on another thread may be reading it.
+// The replaced table is never freed, because a call on another thread may still read it.
 void set_cuda_costs(CudaCostTable table) {
   in_force.store(new CudaCostTable(std::move(table)), std::memory_order_release);
 }

@@ -1,14 +1,15 @@
 // The derivatives: convolutions whose backward is sparsetrain::conv2d_backward, identities whose
-// backward prunes or observes, and the straight-through rule of pruning itself.
-#include "autograd.h"
-
+// backward prunes or counts, and the straight-through rule of pruning itself. Also autocast.
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_convolution_double_backward.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include "checks.h"
+#include "conv_call.h"
+#include "memory.h"
 #include "ops.h"
+#include "passes.h"
 #include "plain_conv.h"
 
 namespace sparsetrain {
@@ -17,18 +18,10 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
+using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 
-// Everything of a convolution that is not a tensor.
-struct Arguments {
-  c10::SymIntArrayRef stride, padding, dilation;
-  c10::SymInt groups;
-  std::string_view backend;
-  bool check_finite;
-  std::optional<at::Tensor> input_density, grad_density;  // of density.h
-};
-
-// A density that waits for the backward, where there is one.
-void save_if_there(AutogradContext* ctx, const char* name, const std::optional<at::Tensor>& t) {
+// Keeps an optional tensor in saved_data, which is not checked for changes in place.
+void save_if_any(AutogradContext* ctx, const char* name, const std::optional<at::Tensor>& t) {
   if (t) ctx->saved_data[name] = *t;
 }
 std::optional<at::Tensor> saved(AutogradContext* ctx, const char* name) {
@@ -37,167 +30,157 @@ std::optional<at::Tensor> saved(AutogradContext* ctx, const char* name) {
   return found->second.toTensor();
 }
 
-// The same, kept for the backward, in few entries: each costs an allocation or two.
-class SavedArguments {
+// The arguments of a call that are no tensors, for its backward.
+//
+// Packed into one saved_data entry, because every entry costs one or two allocations: stride,
+// padding, dilation, groups, check_finite, backend, and a bit for each gradient that can be asked
+// for.
+class SavedCall {
  public:
-  // After the call with `a` was accepted: its lists are pairs then.
-  static void save(AutogradContext* ctx, const Arguments& a) {
+  static void save(AutogradContext* ctx, const ConvCall& call, std::array<bool, 3> mask) {
     c10::SymDimVector numbers;
-    for (const auto pair : {a.stride, a.padding, a.dilation}) {
+    for (const auto pair : {call.stride, call.padding, call.dilation}) {
       numbers.append(pair.begin(), pair.end());
     }
-    numbers.push_back(a.groups);
-    numbers.push_back(a.check_finite);
-    ctx->saved_data["numbers"] = c10::SymIntArrayRef(numbers);
-    ctx->saved_data["backend"] = std::string(a.backend);
-    save_if_there(ctx, "grad_density", a.grad_density);
+    numbers.push_back(call.groups);
+    numbers.push_back(call.check_finite);
+    numbers.push_back(static_cast<int64_t>(call.backend));
+    for (const bool asked : mask) numbers.push_back(asked);
+    ctx->saved_data["call"] = c10::SymIntArrayRef(numbers);
+    save_if_any(ctx, "grad_density", call.grad_density);
   }
 
-  explicit SavedArguments(AutogradContext* ctx)
-      : numbers_(ctx->saved_data["numbers"].toSymIntVector()),
-        backend_(ctx->saved_data["backend"].toStringRef()),
-        grad_density_(saved(ctx, "grad_density")) {}
+  explicit SavedCall(AutogradContext* ctx)
+      : grad_density(sparsetrain::saved(ctx, "grad_density")),
+        numbers_(ctx->saved_data["call"].toSymIntVector()) {}
 
   // Valid as long as this object.
-  Arguments view() const {
-    const c10::SymIntArrayRef all(numbers_);
-    return {all.slice(0, 2), all.slice(2, 2), all.slice(4, 2), all[6],
-            backend_,        all[7] != 0,     std::nullopt,    grad_density_};
+  c10::SymIntArrayRef stride() const { return all().slice(0, 2); }
+  c10::SymIntArrayRef padding() const { return all().slice(2, 2); }
+  c10::SymIntArrayRef dilation() const { return all().slice(4, 2); }
+  const c10::SymInt& groups() const { return numbers_[6]; }
+  bool check_finite() const { return numbers_[7] != 0; }
+  std::string_view backend() const {
+    return name_of(static_cast<Backend>(numbers_[8].expect_int()));
   }
+  bool asked(int result) const { return numbers_[9 + result] != 0; }
+
+  std::optional<at::Tensor> grad_density;
 
  private:
+  c10::SymIntArrayRef all() const { return numbers_; }
+
   std::vector<c10::SymInt> numbers_;
-  std::string backend_;
-  std::optional<at::Tensor> grad_density_;
 };
 
-// Whether a derivative, of either mode, is to pass through a call with this operand. Where none
-// does, the node that would carry it is not made.
+// Whether a derivative, of either mode, passes through a call with this operand. If none does, no
+// node is recorded for the call.
 bool differentiable(const at::Tensor& t) {
   return t.defined() &&
          ((at::GradMode::is_enabled() && t.requires_grad()) || t._fw_grad(/*level=*/0).defined());
 }
 
-at::Tensor defined_or(const at::Tensor& t, bool wanted) { return wanted ? t : at::Tensor(); }
+at::Tensor if_asked(bool asked, const at::Tensor& t) { return asked ? t : at::Tensor(); }
 
-// t for ATen's double backward, whose convolutions on the CPU are those of aten_conv.cpp without
-// its care: in one format, with that format's strides where a size of 1 lets them be anything.
-at::Tensor plain(const at::Tensor& t) {
-  const bool fine = !t.defined() || !t.is_cpu() || (t.is_contiguous() && t.sym_size(1) > 1);
-  return fine ? t : t.clone(at::MemoryFormat::Contiguous);
+// The operators below autograd. If nothing but the device follows in the dispatcher, its driver is
+// called without another dispatch: it would build and check the same call again.
+at::Tensor compute(const ConvCall& call, c10::DispatchKeySet keys) {
+  at::AutoDispatchBelowADInplaceOrView guard;
+  const ConvDevice* device = conv_device(keys);
+  return device ? run_conv2d(call, *device) : ops::redispatch(call, below_autograd(keys));
+}
+Gradients compute(const ConvBackwardCall& call, c10::DispatchKeySet keys) {
+  at::AutoDispatchBelowADInplaceOrView guard;
+  const ConvDevice* device = conv_device(keys);
+  return device ? run_conv2d_backward(call, *device) : ops::redispatch(call, below_autograd(keys));
+}
+
+// An operand for ATen's double backward. On the CPU it runs convolutions without the protection of
+// aten_conv.h, which contiguous operands with exact strides do not need.
+at::Tensor for_double_backward(const at::Tensor& t) {
+  return t.defined() && t.is_cpu() ? with_exact_strides(t, at::MemoryFormat::Contiguous) : t;
 }
 
 struct ConvBackward : Function<ConvBackward> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& grad_output,
                                const at::Tensor& input, const at::Tensor& weight,
-                               const Arguments& a, std::array<bool, 3> mask) {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    auto [dx, dw, db] =
-        ops::conv2d_backward(grad_output, input, weight, a.stride, a.padding, a.dilation, a.groups,
-                             mask, a.backend, a.check_finite, a.grad_density);
+                               const ConvBackwardCall& call, c10::DispatchKeySet keys) {
+    auto [dx, dw, db] = compute(call, keys);
     ctx->save_for_backward({grad_output, input, weight});
-    SavedArguments::save(ctx, a);
-    ctx->saved_data["mask"] = std::vector<bool>(mask.begin(), mask.end());
+    SavedCall::save(ctx, call, call.output_mask);
     const variable_list results{dx, dw, db};
-    variable_list unwanted;  // of two calls only the second would count
+    // Collected first, because mark_non_differentiable() keeps only its last call.
+    variable_list without_derivative;
     for (size_t i = 0; i < 3; ++i) {
-      if (!mask[i]) unwanted.push_back(results[i]);
+      if (!call.output_mask[i]) without_derivative.push_back(results[i]);
     }
-    ctx->mark_non_differentiable(unwanted);
+    ctx->mark_non_differentiable(without_derivative);
     return results;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const auto saved = ctx->get_saved_variables();
-    const SavedArguments arguments(ctx);
-    const Arguments a = arguments.view();
-    const bool batched = saved[1].dim() == 4;  // ATen's double backward takes batched operands only
-    const auto batch = [&](const at::Tensor& t) {
-      return t.defined() && !batched ? plain(t.unsqueeze(0)) : plain(t);
+    const auto operands = ctx->get_saved_variables();
+    const SavedCall call(ctx);
+    const bool batched = operands[1].dim() == 4;  // ATen's double backward needs batches
+    const auto images = [&](const at::Tensor& t) {
+      return for_double_backward(t.defined() && !batched ? t.unsqueeze(0) : t);
     };
-    const auto mask = ctx->saved_data["mask"].toBoolList();
     auto [ddy, dx, dw] = at::_convolution_double_backward_symint(
-        batch(defined_or(grads[0], mask[0])), plain(defined_or(grads[1], mask[1])),
-        defined_or(grads[2], mask[2]), batch(saved[0]), plain(saved[2]), batch(saved[1]), a.stride,
-        a.padding, a.dilation, /*transposed=*/false, c10::SymIntArrayRef({0, 0}), a.groups,
+        images(if_asked(call.asked(0), grads[0])),
+        for_double_backward(if_asked(call.asked(1), grads[1])), if_asked(call.asked(2), grads[2]),
+        images(operands[0]), for_double_backward(operands[2]), images(operands[1]), call.stride(),
+        call.padding(), call.dilation(), /*transposed=*/false, c10::SymIntArrayRef({0, 0}),
+        call.groups(),
         {ctx->needs_input_grad(0), ctx->needs_input_grad(1), ctx->needs_input_grad(2)});
-    const auto unbatch = [&](const at::Tensor& t) {
+    const auto as_called = [&](const at::Tensor& t) {
       return t.defined() && !batched ? t.squeeze(0) : t;
     };
-    return {unbatch(ddy), unbatch(dx), dw, {}, {}};
+    return {as_called(ddy), as_called(dx), dw, {}, {}};
   }
 };
 
 struct Conv : Function<Conv> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& weight,
-                            const std::optional<at::Tensor>& bias, const Arguments& a) {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    auto y = ops::conv2d(input, weight, bias, a.stride, a.padding, a.dilation, a.groups, a.backend,
-                         a.check_finite, a.input_density, a.grad_density);
+                            const std::optional<at::Tensor>& bias, const ConvCall& call,
+                            c10::DispatchKeySet keys) {
+    auto y = compute(call, keys);
     ctx->save_for_backward({input, weight});
-    SavedArguments::save(ctx, a);
-    ctx->saved_data["bias"] = bias.has_value();
+    SavedCall::save(ctx, call, {true, true, bias.has_value()});
     return y;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const auto saved = ctx->get_saved_variables();
-    const SavedArguments arguments(ctx);
-    const Arguments a = arguments.view();
-    // Without a bias there is no input 2 to ask about.
+    const auto operands = ctx->get_saved_variables();
+    const SavedCall call(ctx);
+    // If there is no bias, the node has no input 2 to ask about.
     const std::array<bool, 3> mask{ctx->needs_input_grad(0), ctx->needs_input_grad(1),
-                                   ctx->saved_data["bias"].toBool() && ctx->needs_input_grad(2)};
-    const auto [dx, dw, db] =
-        ops::conv2d_backward(grads[0], saved[0], saved[1], a.stride, a.padding, a.dilation,
-                             a.groups, mask, a.backend, a.check_finite, a.grad_density);
-    return {defined_or(dx, mask[0]), defined_or(dw, mask[1]), defined_or(db, mask[2]), {}};
+                                   call.asked(2) && ctx->needs_input_grad(2)};
+    const auto [dx, dw, db] = ops::conv2d_backward(
+        grads[0], operands[0], operands[1], call.stride(), call.padding(), call.dilation(),
+        call.groups(), mask, call.backend(), call.check_finite(), call.grad_density);
+    return {if_asked(mask[0], dx), if_asked(mask[1], dw), if_asked(mask[2], db), {}, {}};
   }
 };
 
-}  // namespace
-
-at::Tensor differentiable_conv2d(const at::Tensor& input, const at::Tensor& weight,
-                                 const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
-                                 c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-                                 c10::SymInt groups, std::string_view backend, bool check_finite,
-                                 const std::optional<at::Tensor>& input_density,
-                                 const std::optional<at::Tensor>& grad_density) {
-  check_density("conv2d", "input_density", input_density, input);
-  check_density("conv2d", "grad_density", grad_density, input);
-  if (auto y = torch_conv2d(input, weight, bias, stride, padding, dilation, groups, backend)) {
-    return *y;
+at::Tensor conv2d(const ConvCall& call, c10::DispatchKeySet keys) {
+  if (auto y = plain_conv2d(call, keys)) return *y;
+  if (!differentiable(call.input) && !differentiable(call.weight) &&
+      !(call.bias && differentiable(*call.bias))) {
+    return compute(call, keys);
   }
-  if (!differentiable(input) && !differentiable(weight) && !(bias && differentiable(*bias))) {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    return ops::conv2d(input, weight, bias, stride, padding, dilation, std::move(groups), backend,
-                       check_finite, input_density, grad_density);
-  }
-  return Conv::apply(input, weight, bias,
-                     Arguments{stride, padding, dilation, std::move(groups), backend, check_finite,
-                               input_density, grad_density});
+  return Conv::apply(call.input, call.weight, call.bias, call, keys);
 }
 
-namespace {
-
-std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
-    const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
-    c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend,
-    bool check_finite, const std::optional<at::Tensor>& grad_density) {
-  if (!differentiable(grad_output) && !differentiable(input) && !differentiable(weight)) {
-    at::AutoDispatchBelowADInplaceOrView guard;
-    return ops::conv2d_backward(grad_output, input, weight, stride, padding, dilation,
-                                std::move(groups), output_mask, backend, check_finite,
-                                grad_density);
+Gradients conv2d_backward(const ConvBackwardCall& call, c10::DispatchKeySet keys) {
+  if (!differentiable(call.grad_output) && !differentiable(call.input) &&
+      !differentiable(call.weight)) {
+    return compute(call, keys);
   }
-  auto out = ConvBackward::apply(grad_output, input, weight,
-                                 Arguments{stride, padding, dilation, std::move(groups), backend,
-                                           check_finite, std::nullopt, grad_density},
-                                 output_mask);
+  auto out = ConvBackward::apply(call.grad_output, call.input, call.weight, call, keys);
   return {out[0], out[1], out[2]};
 }
 
-// Pruning is unbiased, E[prune(g)] = g, so the derivative of its expectation is the identity.
+// Pruning is unbiased, E[prune(g)] = g, so that the derivative of its expectation is the identity.
 struct Prune : Function<Prune> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& grad,
                                const at::Tensor& threshold, const at::Tensor& rng) {
@@ -233,15 +216,16 @@ at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state,
   return PruneStep::apply(grad, state, density);
 }
 
-// The state rides in saved_data, not in save_for_backward: prune_step changes it between two
-// backward passes through one forward, which is legal and must not be taken for a stale saved
-// tensor. An identity returns input.detach(): the same storage and version counter, but no view of
-// the input, which an activation behind it could not change in place.
+// The state is kept in saved_data instead of save_for_backward, because prune_step changes it
+// between two backward passes through one forward. That is legal here, but save_for_backward would
+// report it as a change in place. forward returns input.detach(), which shares storage and version
+// counter but is no view of the input: autograd forbids to change a view that a Function returned
+// in place, as an activation after the identity may do.
 struct PruneGrad : Function<PruneGrad> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& state,
                             const std::optional<at::Tensor>& density) {
     ctx->saved_data["state"] = state;
-    save_if_there(ctx, "density", density);
+    save_if_any(ctx, "density", density);
     return input.detach();
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -256,7 +240,7 @@ struct CountGradNonzeros : Function<CountGradNonzeros> {
                             int64_t every, const std::optional<at::Tensor>& density) {
     ctx->saved_data["state"] = state;
     ctx->saved_data["every"] = every;
-    save_if_there(ctx, "density", density);
+    save_if_any(ctx, "density", density);
     return input.detach();
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -276,31 +260,27 @@ at::Tensor count_grad_nonzeros(const at::Tensor& input, const at::Tensor& state,
   return CountGradNonzeros::apply(input, state, every, density);
 }
 
-// As torch's convolution: every floating operand in autocast's lower precision.
+// Casts every floating operand to autocast's lower precision, as torch does for its convolutions.
 template <c10::DeviceType device>
-at::Tensor conv2d_autocast(const at::Tensor& input, const at::Tensor& weight,
-                           const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
-                           c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-                           c10::SymInt groups, std::string_view backend, bool check_finite,
-                           const std::optional<at::Tensor>& input_density,
-                           const std::optional<at::Tensor>& grad_density) {
+at::Tensor conv2d_autocast(const ConvCall& call, c10::DispatchKeySet) {
   c10::impl::ExcludeDispatchKeyGuard guard(
       at::autocast::get_autocast_dispatch_key_from_device_type(device));
   const auto type = at::autocast::get_autocast_dtype(device);
-  return ops::conv2d(at::autocast::cached_cast(type, input, device),
-                     at::autocast::cached_cast(type, weight, device),
-                     at::autocast::cached_cast(type, bias, device), stride, padding, dilation,
-                     std::move(groups), backend, check_finite, input_density, grad_density);
+  const auto cast = [&](const auto& t) { return at::autocast::cached_cast(type, t, device); };
+  return ops::conv2d(cast(call.input), cast(call.weight), cast(call.bias), call.stride,
+                     call.padding, call.dilation, call.groups, call.backend_name, call.check_finite,
+                     call.input_density, call.grad_density);
 }
 
 }  // namespace
 }  // namespace sparsetrain
 
 TORCH_LIBRARY_IMPL(sparsetrain, Autograd, m) {
-  m.impl("conv2d", sparsetrain::differentiable_conv2d);
-  m.impl("conv2d_backward", sparsetrain::conv2d_backward);
-  m.impl("prune", sparsetrain::prune);
-  m.impl("prune_step", sparsetrain::prune_step);
+  using namespace sparsetrain;
+  m.impl("conv2d", Conv2dKernel<conv2d>::call);
+  m.impl("conv2d_backward", Conv2dBackwardKernel<conv2d_backward>::call);
+  m.impl("prune", prune);
+  m.impl("prune_step", prune_step);
 }
 
 TORCH_LIBRARY_IMPL(sparsetrain, CompositeImplicitAutograd, m) {
@@ -309,9 +289,11 @@ TORCH_LIBRARY_IMPL(sparsetrain, CompositeImplicitAutograd, m) {
 }
 
 TORCH_LIBRARY_IMPL(sparsetrain, AutocastCPU, m) {
-  m.impl("conv2d", sparsetrain::conv2d_autocast<c10::DeviceType::CPU>);
+  using namespace sparsetrain;
+  m.impl("conv2d", Conv2dKernel<conv2d_autocast<c10::DeviceType::CPU>, false>::call);
 }
 
 TORCH_LIBRARY_IMPL(sparsetrain, AutocastCUDA, m) {
-  m.impl("conv2d", sparsetrain::conv2d_autocast<c10::DeviceType::CUDA>);
+  using namespace sparsetrain;
+  m.impl("conv2d", Conv2dKernel<conv2d_autocast<c10::DeviceType::CUDA>, false>::call);
 }

@@ -1,5 +1,5 @@
-// The operators' schemas, and the Meta kernels that say shape, dtype and memory format of each
-// result.
+// The schemas of the operators, calls through the dispatcher, and the Meta kernels, which give
+// torch.compile the shape, type and memory format of each result.
 #include "ops.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -12,8 +12,8 @@
 
 TORCH_LIBRARY(sparsetrain, m) {
   m.def("prune(Tensor grad, Tensor threshold, Tensor rng) -> (Tensor out, Tensor stats)");
-  // What a device stores into a density is not declared: it happens behind torch's back, and what
-  // is declared would be handed a copy where torch.compile makes programs functional.
+  // Stores into a density are not declared. torch.compile would pass a copy in place of a declared
+  // argument, and the store would be lost.
   m.def("prune_step(Tensor grad, Tensor(a!) state, Tensor? density=None) -> Tensor");
   m.def("prune_grad(Tensor input, Tensor state, Tensor? density=None) -> Tensor");
   m.def("count_nonzeros(Tensor input, Tensor(a!) state, int every, Tensor? density=None) -> ()");
@@ -38,35 +38,19 @@ auto typed_operator(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Function>();
 }
 
-at::Tensor conv2d_meta(const at::Tensor& input, const at::Tensor& weight,
-                       const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
-                       c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-                       c10::SymInt groups, std::string_view backend, bool,
-                       const std::optional<at::Tensor>& input_density,
-                       const std::optional<at::Tensor>& grad_density) {
-  parse_backend("conv2d", backend);
-  check_density("conv2d", "input_density", input_density, input);
-  check_density("conv2d", "grad_density", grad_density, input);
-  const auto size = check_forward(input, weight, bias, stride, padding, dilation, groups);
-  return at::empty_symint(size, input.options(), output_format(input, weight));
+at::Tensor conv2d_meta(const ConvCall& call, c10::DispatchKeySet) {
+  return at::empty_symint(call.output_size, call.input.options(), call.format());
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_meta(
-    const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
-    c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
-    c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend, bool,
-    const std::optional<at::Tensor>& grad_density) {
-  parse_backend("conv2d_backward", backend);
-  check_density("conv2d_backward", "grad_density", grad_density, input);
-  check_backward(grad_output, input, weight, stride, padding, dilation, groups);
-  const auto format = output_format(input, weight);
-  const auto like = [&](bool wanted, const at::Tensor& t) {
-    return wanted ? at::empty_symint(t.sym_sizes(), t.options(), format_for(t, format))
-                  : at::empty({0}, t.options());
+std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_meta(const ConvBackwardCall& call,
+                                                                    c10::DispatchKeySet) {
+  const auto none = [&] { return at::empty({0}, call.input.options()); };
+  const auto like = [&](bool asked, const at::Tensor& t) {
+    return asked ? at::empty_symint(t.sym_sizes(), t.options(), call.format()) : none();
   };
-  return {like(output_mask[0], input), like(output_mask[1], weight),
-          output_mask[2] ? at::empty_symint({weight.sym_size(0)}, weight.options())
-                         : at::empty({0}, weight.options())};
+  const at::Tensor& weight = call.weight;
+  return {like(call.output_mask[0], call.input), like(call.output_mask[1], weight),
+          call.output_mask[2] ? at::empty_symint({weight.sym_size(0)}, weight.options()) : none()};
 }
 
 std::tuple<at::Tensor, at::Tensor> prune_meta(const at::Tensor& grad, const at::Tensor& threshold,
@@ -90,15 +74,33 @@ void count_nonzeros_meta(const at::Tensor& input, const at::Tensor& state, int64
 
 namespace ops {
 
+namespace {
+
+auto& conv2d_operator() {
+  static auto op = typed_operator<decltype(conv2d)>("sparsetrain::conv2d");
+  return op;
+}
+auto& conv2d_backward_operator() {
+  static auto op = typed_operator<decltype(conv2d_backward)>("sparsetrain::conv2d_backward");
+  return op;
+}
+
+}  // namespace
+
 at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
                   c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
                   std::string_view backend, bool check_finite,
                   const std::optional<at::Tensor>& input_density,
                   const std::optional<at::Tensor>& grad_density) {
-  static auto op = typed_operator<decltype(conv2d)>("sparsetrain::conv2d");
-  return op.call(input, weight, bias, stride, padding, dilation, std::move(groups), backend,
-                 check_finite, input_density, grad_density);
+  return conv2d_operator().call(input, weight, bias, stride, padding, dilation, std::move(groups),
+                                backend, check_finite, input_density, grad_density);
+}
+
+at::Tensor redispatch(const ConvCall& c, c10::DispatchKeySet keys) {
+  return conv2d_operator().redispatch(keys, c.input, c.weight, c.bias, c.stride, c.padding,
+                                      c.dilation, c.groups, c.backend_name, c.check_finite,
+                                      c.input_density, c.grad_density);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
@@ -106,9 +108,16 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(
     c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
     c10::SymInt groups, std::array<bool, 3> output_mask, std::string_view backend,
     bool check_finite, const std::optional<at::Tensor>& grad_density) {
-  static auto op = typed_operator<decltype(conv2d_backward)>("sparsetrain::conv2d_backward");
-  return op.call(grad_output, input, weight, stride, padding, dilation, std::move(groups),
-                 output_mask, backend, check_finite, grad_density);
+  return conv2d_backward_operator().call(grad_output, input, weight, stride, padding, dilation,
+                                         std::move(groups), output_mask, backend, check_finite,
+                                         grad_density);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor> redispatch(const ConvBackwardCall& c,
+                                                          c10::DispatchKeySet keys) {
+  return conv2d_backward_operator().redispatch(keys, c.grad_output, c.input, c.weight, c.stride,
+                                               c.padding, c.dilation, c.groups, c.output_mask,
+                                               c.backend_name, c.check_finite, c.grad_density);
 }
 
 std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tensor& threshold,
@@ -135,13 +144,21 @@ void count_nonzeros(const at::Tensor& input, const at::Tensor& state, int64_t ev
   op.call(input, state, every, density);
 }
 
+at::Tensor count_grad_nonzeros(const at::Tensor& input, const at::Tensor& state, int64_t every,
+                               const std::optional<at::Tensor>& density) {
+  static auto op =
+      typed_operator<decltype(count_grad_nonzeros)>("sparsetrain::count_grad_nonzeros");
+  return op.call(input, state, every, density);
+}
+
 }  // namespace ops
 }  // namespace sparsetrain
 
 TORCH_LIBRARY_IMPL(sparsetrain, Meta, m) {
-  m.impl("conv2d", sparsetrain::conv2d_meta);
-  m.impl("conv2d_backward", sparsetrain::conv2d_backward_meta);
-  m.impl("prune", sparsetrain::prune_meta);
-  m.impl("prune_step", sparsetrain::prune_step_meta);
-  m.impl("count_nonzeros", sparsetrain::count_nonzeros_meta);
+  using namespace sparsetrain;
+  m.impl("conv2d", Conv2dKernel<conv2d_meta>::call);
+  m.impl("conv2d_backward", Conv2dBackwardKernel<conv2d_backward_meta>::call);
+  m.impl("prune", prune_meta);
+  m.impl("prune_step", prune_step_meta);
+  m.impl("count_nonzeros", count_nonzeros_meta);
 }

@@ -1,5 +1,5 @@
-// The operators of library `sparsetrain` as the rest of this room calls them: through the
-// dispatcher.
+// The operators of library `sparsetrain`, called through the dispatcher. For C++ programs, for the
+// Python bindings, and for derivatives that call another operator.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,6 +8,13 @@
 #include <optional>
 #include <string_view>
 #include <tuple>
+
+namespace sparsetrain {
+
+struct ConvCall;
+struct ConvBackwardCall;
+
+}  // namespace sparsetrain
 
 namespace sparsetrain::ops {
 
@@ -32,5 +39,13 @@ at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state,
                       const std::optional<at::Tensor>& density = {});
 void count_nonzeros(const at::Tensor& input, const at::Tensor& state, int64_t every,
                     const std::optional<at::Tensor>& density = {});
+at::Tensor count_grad_nonzeros(const at::Tensor& input, const at::Tensor& state, int64_t every,
+                               const std::optional<at::Tensor>& density = {});
+
+// Calls the next kernel of conv2d or conv2d_backward, the one for the highest of `keys`. For
+// kernels that have other keys than the operator was called with.
+at::Tensor redispatch(const ConvCall& call, c10::DispatchKeySet keys);
+std::tuple<at::Tensor, at::Tensor, at::Tensor> redispatch(const ConvBackwardCall& call,
+                                                          c10::DispatchKeySet keys);
 
 }  // namespace sparsetrain::ops

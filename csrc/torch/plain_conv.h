@@ -1,21 +1,17 @@
-// The convolution on the CPU, as its derivative sees it.
+// Calls of conv2d that no density can make sparse. The Autograd kernel asks first, so that such a
+// call becomes torch's own convolution with torch's own derivative, at torch's own cost.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <optional>
-#include <string_view>
+
+#include "conv_call.h"
 
 namespace sparsetrain {
 
-// Torch's own convolution, with torch's own derivative, for a call of conv2d whose passes all run
-// dense whatever the operands hold and which torch computes right as it is: depthwise, dilated and
-// tiny layers pay nothing for asking. Null for every other call, and where somebody watches: a
-// dispatch mode sees sparsetrain's operators.
-std::optional<at::Tensor> torch_conv2d(const at::Tensor& input, const at::Tensor& weight,
-                                       const std::optional<at::Tensor>& bias,
-                                       c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
-                                       c10::SymIntArrayRef dilation, const c10::SymInt& groups,
-                                       std::string_view backend);
+// The result, with its derivative recorded, or none if the call may run sparse, needs help against
+// torch's faults, or is watched (see conv_device).
+std::optional<at::Tensor> plain_conv2d(const ConvCall& call, c10::DispatchKeySet keys);
 
 }  // namespace sparsetrain

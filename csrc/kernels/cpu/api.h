@@ -93,5 +93,6 @@ const Kernels<T>& kernels(Isa isa);
 // *unknown (if not null) becomes true when the variable names none; the best is then returned.
 Isa current_isa(bool* unknown);
 bool supported(Isa isa);
+Isa best_isa();
 
 }  // namespace sparsetrain

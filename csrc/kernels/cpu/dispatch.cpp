@@ -10,12 +10,12 @@ namespace {
 
 constexpr const char* kNames[] = {"scalar", "avx2", "avx512"};  // in the order of Isa
 
+}  // namespace
+
 Isa best_isa() {
   if (supported(Isa::kAvx512)) return Isa::kAvx512;
   return supported(Isa::kAvx2) ? Isa::kAvx2 : Isa::kScalar;
 }
-
-}  // namespace
 
 // __builtin_cpu_supports also asks XGETBV whether the operating system saves the registers.
 bool supported(Isa isa) {

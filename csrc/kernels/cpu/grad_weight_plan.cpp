@@ -111,6 +111,15 @@ TapBox GradWeightPlan::box(int64_t index) const {
   return box;
 }
 
+void GradWeightPlan::divide_among(int threads) {
+  const int64_t wanted = divide_up(threads, shape.groups);
+  set = std::clamp<int64_t>(blocks / wanted, 1, std::max<int64_t>(1, kSetBlocks / registers));
+  sets = divide_up(blocks, set);
+  const int64_t channel_sums = set * shape.R * shape.S * block * vector.scalar_bytes;
+  const int64_t cuts = divide_up(channels_out * channel_sums, kSumBytes);
+  splits = std::clamp<int64_t>(std::max(cuts, divide_up(wanted, sets)), 1, channels_out);
+}
+
 GradWeightPlan plan_grad_weight(const ConvShape& shape, VectorShape vector, int threads) {
   GradWeightPlan p{};
   p.shape = shape;
@@ -120,13 +129,7 @@ GradWeightPlan plan_grad_weight(const ConvShape& shape, VectorShape vector, int 
   p.registers = choose_registers(shape, p.channels_in, vector);
   p.block = int64_t{p.registers} * vector.width;
   p.blocks = divide_up(p.channels_in, p.block);
-  // Few sets leave threads idle: smaller sets first, then ranges of output channels.
-  const int64_t wanted = divide_up(threads, shape.groups);
-  p.set = std::clamp<int64_t>(p.blocks / wanted, 1, std::max<int64_t>(1, kSetBlocks / p.registers));
-  p.sets = divide_up(p.blocks, p.set);
-  const int64_t channel_sums = p.set * shape.R * shape.S * p.block * vector.scalar_bytes;
-  const int64_t cuts = divide_up(p.channels_out * channel_sums, kSumBytes);
-  p.splits = std::clamp<int64_t>(std::max(cuts, divide_up(wanted, p.sets)), 1, p.channels_out);
+  p.divide_among(threads);
   choose_band(p, kCopyBytes / (p.block * vector.scalar_bytes));
   return p;
 }

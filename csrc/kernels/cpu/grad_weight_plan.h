@@ -34,6 +34,10 @@ struct GradWeightPlan {
   VectorShape vector;
   bool swapped = false;  // shape is swapped_operands(): the result is wanted as [C,K,R,S], reversed
 
+  // Deals the work to so many threads: smaller sets, then ranges of output channels. The order of
+  // every sum stays the same.
+  void divide_among(int threads);
+
   int64_t tasks() const { return shape.groups * sets * splits; }
   int64_t row_bands() const { return (shape.P() + band_rows - 1) / band_rows; }
   int64_t column_bands() const { return (shape.Q() + band_columns - 1) / band_columns; }

@@ -1,92 +1,71 @@
-// The convolution on the CPU: sparse where choose() says so, else ATen's.
+// The implementations of a convolution on the CPU, in order: the sparse kernels, then ATen.
 #include <ATen/ops/aminmax.h>
 #include <ATen/ops/as_strided.h>
-#include <ATen/ops/convolution.h>
-#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/library.h>
 
 #include <cmath>
 #include <initializer_list>
 
 #include "../checks.h"
-#include "../conv_call.h"
+#include "../density.h"
 #include "../memory.h"
-#include "../plain_conv.h"
+#include "../passes.h"
 #include "aten_conv.h"
 #include "sparse_conv.h"
 
 namespace sparsetrain {
 namespace {
 
-// Share of nonzeros in about 128 runs of 32 elements, evenly spread over the tensor's storage:
-// cheap, and the same for the same tensor.
+// The share of nonzeros in about 128 runs of 32 elements, which are evenly spread over the memory
+// of the tensor. Equal tensors give equal shares.
 template <class T>
 double sampled_density(const T* data, int64_t n) {
   constexpr int64_t kRuns = 128, kRun = 32;
-  // Odd, so that the runs do not fall on the same channels or columns of every image.
+  // An odd step, so that runs do not meet the same channels or columns in every image.
   const int64_t step = std::max<int64_t>(n / kRuns, kRun) | 1;
-  int64_t seen = 0, nonzeros = 0;
+  int64_t sampled = 0, nonzeros = 0;
   for (int64_t begin = 0; begin < n; begin += step) {
     const int64_t end = std::min(begin + kRun, n);
-    int found = 0;  // narrow, so that the loop fills vectors
+    int found = 0;  // 32 bits, so that the compiler uses vectors
     for (int64_t i = begin; i < end; ++i) found += Storage<T>::load(data[i]) != 0;
     nonzeros += found;
-    seen += end - begin;
+    sampled += end - begin;
   }
-  return seen ? static_cast<double>(nonzeros) / static_cast<double>(seen) : 0;
+  return sampled ? static_cast<double>(nonzeros) / static_cast<double>(sampled) : 0;
 }
 
-double estimate_density(const at::Tensor& t) {
-  const at::Tensor dense = dense_storage(t);
-  double density = 0;
-  for_storage(dense, [&](auto storage) {
-    using T = decltype(storage);
-    density = sampled_density(static_cast<const T*>(dense.const_data_ptr()), dense.numel());
-  });
-  return density;
-}
-
-// The density of a tensor, estimated when first asked for.
-class Density {
+// The density of an operand: the one that the caller knows, else a sample, taken when first needed.
+class OperandDensity {
  public:
-  explicit Density(const at::Tensor& t) : tensor_(t) {}
+  OperandDensity(const at::Tensor& operand, const std::optional<at::Tensor>& known)
+      : operand_(operand), density_(density_in(known)) {}
+
   double operator()() {
-    if (!known_) known_ = estimate_density(tensor_);
-    return *known_;
+    if (!(density_ >= 0 && density_ <= 1)) density_ = sample();
+    return density_;
   }
 
  private:
-  const at::Tensor& tensor_;
-  std::optional<double> known_;
+  double sample() const {
+    const at::Tensor dense = in_one_piece(operand_);
+    double density = 0;
+    for_storage(dense, [&](auto storage) {
+      using T = decltype(storage);
+      density = sampled_density(static_cast<const T*>(dense.const_data_ptr()), dense.numel());
+    });
+    return density;
+  }
+
+  const at::Tensor& operand_;
+  double density_;
 };
 
-// t in one piece of memory: each look at it and each pass would make a copy of its own.
-at::Tensor in_one_piece(const at::Tensor& t) {
-  return t.is_non_overlapping_and_dense() ? t : t.contiguous(t.suggest_memory_format());
-}
-
-// What to run. Operands are sampled only where their zeros could decide: not where a pass would be
-// dense without a single nonzero, nor where it is sparse with the zeros of one operand only.
-Choice decide(const ConvShape& shape, Pass pass, const at::Tensor& input, Backend wanted,
-              Density& input_density, Density& grad_density) {
-  const bool either = pass == Pass::kGradWeight && has_swapped_operands(shape);
-  if (wanted == Backend::kDense || (wanted == Backend::kSparse && !either)) {
-    return {.backend = wanted};
-  }
-  Call call{shape, pass, dtype_of(input), 0, 0};
-  if (wanted == Backend::kAuto && unsuited(call, costs())) return {.backend = Backend::kDense};
-  const Choice best = choose(call, wanted, costs());
-  if (best.backend == Backend::kDense) return best;
-  call.input_density = pass == Pass::kForward || either ? input_density() : 1;
-  call.grad_density = pass == Pass::kForward ? 1 : grad_density();
-  return choose(call, wanted, costs());
-}
-
-// One read a tensor: the extremes of one that holds an Inf or a NaN are not finite either.
+// Whether no operand holds an Inf or a NaN: then the extremes of an operand are finite.
 bool all_finite(std::initializer_list<at::Tensor> operands) {
   for (const at::Tensor& operand : operands) {
-    if (operand.numel() == 0) continue;
-    const at::Tensor dense = dense_storage(operand);  // in memory order, which aminmax would copy
+    if (!operand.defined() || operand.numel() == 0) continue;
+    const at::Tensor dense = in_one_piece(operand);
+    // One dimension in memory order, because aminmax copies other tensors.
     const auto [low, high] =
         at::aminmax(at::as_strided(dense, {dense.numel()}, {1}, dense.storage_offset()));
     if (!std::isfinite(low.item<double>()) || !std::isfinite(high.item<double>())) return false;
@@ -94,118 +73,91 @@ bool all_finite(std::initializer_list<at::Tensor> operands) {
   return true;
 }
 
-// The dense one for a call that may not skip a zero that meets an Inf or a NaN.
-Backend backend_for(Backend wanted, bool check_finite, std::initializer_list<at::Tensor> operands) {
-  const bool dense = wanted == Backend::kDense || (check_finite && !all_finite(operands));
-  return dense ? Backend::kDense : wanted;
+// The sparse kernels' plan for a pass, where they run it.
+struct Decision {
+  PassPlan plan;
+  bool sparse, skips_input_zeros;
+};
+
+// Asks for densities only where they decide. They do not if the pass is dense even without a
+// nonzero, or if sparse is asked for and the zeros of one operand only can be skipped.
+std::optional<Decision> decide(const Passes& passes, Pass pass, const CpuSetting& setting,
+                               OperandDensity& x_density, OperandDensity& dy_density) {
+  const Backend backend = passes.call.backend;
+  const Call call{passes.shape, pass, dtype_of(passes.x)};
+  if (backend == Backend::kAuto && unsuited(call, setting)) return std::nullopt;
+  Decision decision{PassPlan(call, setting), true, false};
+  const bool either = decision.plan.may_skip_input_zeros();
+  if (backend == Backend::kSparse && !either) return decision;
+  const Choice best = decision.plan.choose(backend, {.input = 0, .grad = 0});
+  if (best.backend == Backend::kDense) return std::nullopt;
+  const bool forward = pass == Pass::kForward;
+  const Choice choice = decision.plan.choose(
+      backend, {.input = forward || either ? x_density() : 1, .grad = forward ? 1 : dy_density()});
+  if (choice.backend == Backend::kDense) return std::nullopt;
+  decision.skips_input_zeros = choice.skips_input_zeros;
+  return decision;
 }
 
-at::Tensor conv2d_cpu(const at::Tensor& input, const at::Tensor& weight,
-                      const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
-                      at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
-                      std::string_view backend, bool check_finite,
-                      const std::optional<at::Tensor>& input_density,
-                      const std::optional<at::Tensor>& grad_density) {
-  const Backend asked = parse_cpu_backend("conv2d", backend);
-  check_density("conv2d", "input_density", input_density, input);
-  check_density("conv2d", "grad_density", grad_density, input);
-  const ConvShape shape = accept_forward(input, weight, bias, stride, padding, dilation, groups);
-  const auto format = output_format(input, weight);
-  const bool looks = asked != Backend::kDense;
-  const at::Tensor x = looks ? in_one_piece(batch(input)) : batch(input), w = weight;
-  const Backend wanted = backend_for(asked, check_finite, {x, w});
-  at::Tensor y;
-  Density x_density(x);
-  const Choice choice = decide(shape, Pass::kForward, x, wanted, x_density, x_density);
-  if (choice.backend == Backend::kSparse) {
-    y = sparse_forward(shape, x, w, bias, format);
-  } else {
-    y = dense_forward(shape, x, w, bias, input.dim() == 3);
+// Accepts what is asked for or predicted to be faster, unless Inf and NaN forbid to skip zeros.
+void run_sparse(Passes& p) {
+  const ConvCall& call = p.call;
+  if (call.backend == Backend::kDense) return;
+  // Looking at densities and computing would otherwise copy such operands once each.
+  const auto without_gaps = [](const at::Tensor& t) {
+    return t.defined() ? in_one_piece(t, t.suggest_memory_format()) : t;
+  };
+  p.x = without_gaps(p.x);
+  p.dy = without_gaps(p.dy);
+  if (call.check_finite && !all_finite({p.dy, p.x, p.w})) return;
+  const CpuSetting& setting = checked_cpu_setting("conv2d");
+  OperandDensity x_density(p.x, call.input_density), dy_density(p.dy, call.grad_density);
+  std::optional<Decision> decisions[3];
+  bool any = false;
+  for (const Pass pass : {Pass::kForward, Pass::kGradInput, Pass::kGradWeight}) {
+    auto& decision = decisions[static_cast<int>(pass)];
+    if (p.pending(pass)) decision = decide(p, pass, setting, x_density, dy_density);
+    any |= decision.has_value();
   }
-  return as_called(y, input, format);
+  if (decisions[0]) sparse_forward(p, decisions[0]->plan.scatter(), setting);
+  const auto& [forward, input, weight] = decisions;
+  if (input || weight) {
+    sparse_backward(p, input ? &input->plan.scatter() : nullptr,
+                    weight ? &weight->plan.grad_weight(weight->skips_input_zeros) : nullptr,
+                    setting);
+  }
+  // ATen sums the bias's gradient where only ATen runs, so that backend "dense" is torch's to the
+  // last bit.
+  if (p.grad_bias_pending() && (any || call.backend == Backend::kSparse)) {
+    sparse_grad_bias(p, setting);
+  }
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward_cpu(
-    const at::Tensor& grad_output, const at::Tensor& input, const at::Tensor& weight,
-    at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
-    std::array<bool, 3> output_mask, std::string_view backend, bool check_finite,
-    const std::optional<at::Tensor>& grad_density) {
-  check_density("conv2d_backward", "grad_density", grad_density, input);
-  const Backend asked = parse_cpu_backend("conv2d_backward", backend);
-  const ConvShape shape =
-      accept_backward(grad_output, input, weight, stride, padding, dilation, groups);
-  const auto format = output_format(input, weight);
-  const bool looks = asked != Backend::kDense;
-  const auto operand = [&](const at::Tensor& t) {
-    return looks ? in_one_piece(batch(t)) : batch(t);
-  };
-  const at::Tensor dy = operand(grad_output), x = operand(input), w = weight;
-  const Backend wanted = backend_for(asked, check_finite, {dy, x, w});
-  Density x_density(x), dy_density(dy);
-  const auto decided = [&](Pass pass) {
-    return decide(shape, pass, x, wanted, x_density, dy_density);
-  };
-  Wanted sparse{};
-  sparse.input = output_mask[0] && decided(Pass::kGradInput).backend == Backend::kSparse;
-  if (output_mask[1]) {
-    const Choice choice = decided(Pass::kGradWeight);
-    sparse.weight = choice.backend == Backend::kSparse;
-    sparse.skips_input_zeros = choice.skips_input_zeros;
+void run_aten(Passes& p) { run_dense(p, aten_forward, aten_backward); }
+
+bool is_plain(const ConvCall& call, const ConvShape& shape) {
+  if (!right_as_it_is(shape, call.input, call.weight)) return false;
+  if (call.backend == Backend::kDense) return true;
+  const CpuSetting& setting = cpu_setting();
+  for (const Pass pass : {Pass::kForward, Pass::kGradInput, Pass::kGradWeight}) {
+    if (!unsuited({shape, pass, dtype_of(call.input)}, setting)) return false;
   }
-  at::Tensor dx, dw, db;
-  if (sparse.input || sparse.weight) {
-    std::tie(dx, dw) = sparse_backward(shape, dy, x, w, sparse, format);
-  }
-  const bool dense_input = output_mask[0] && !sparse.input;
-  const bool dense_weight = output_mask[1] && !sparse.weight;
-  // ATen's own sum where only ATen runs, so that backend "dense" is torch's to the last bit.
-  const bool any_sparse = wanted == Backend::kSparse || sparse.input || sparse.weight;
-  const bool dense_bias = output_mask[2] && !any_sparse;
-  if (dense_input || dense_weight || dense_bias) {
-    const std::array<bool, 3> mask{dense_input, dense_weight, dense_bias};
-    auto [dense_dx, dense_dw, dense_db] = dense_backward(shape, dy, x, w, mask, input.dim() == 3);
-    if (dense_input) dx = dense_dx;
-    if (dense_weight) dw = dense_dw;
-    if (dense_bias) db = dense_db;
-  }
-  if (output_mask[2] && !dense_bias) db = sparse_bias_grad(dy);
-  return as_called(dx, dw, db, input, format);
+  return true;
+}
+
+const ConvDevice kCpu{{run_sparse, run_aten}, is_plain};
+const bool registered = (register_conv_device(c10::kCPU, &kCpu), true);
+
+at::Tensor conv2d(const ConvCall& call, c10::DispatchKeySet) { return run_conv2d(call, kCpu); }
+std::tuple<at::Tensor, at::Tensor, at::Tensor> conv2d_backward(const ConvBackwardCall& call,
+                                                               c10::DispatchKeySet) {
+  return run_conv2d_backward(call, kCpu);
 }
 
 }  // namespace
-
-std::optional<at::Tensor> torch_conv2d(const at::Tensor& input, const at::Tensor& weight,
-                                       const std::optional<at::Tensor>& bias,
-                                       c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
-                                       c10::SymIntArrayRef dilation, const c10::SymInt& groups,
-                                       std::string_view backend) {
-  const auto on_cpu = [](const at::Tensor& t) {
-    return t.device().is_cpu() && t.layout() == at::kStrided &&
-           !t.key_set().has(c10::DispatchKey::Python);
-  };
-  if (!on_cpu(input) || !on_cpu(weight) || input.dim() != 4 || backend == "sparse" ||
-      c10::impl::dispatch_mode_enabled()) {
-    return std::nullopt;
-  }
-  const auto steps = C10_AS_INTARRAYREF_SLOW(stride), sides = C10_AS_INTARRAYREF_SLOW(padding);
-  const auto reach = C10_AS_INTARRAYREF_SLOW(dilation);
-  const int64_t g = groups.expect_int();
-  const Backend wanted = parse_cpu_backend("conv2d", backend);
-  const ConvShape shape = accept_forward(input, weight, bias, steps, sides, reach, g);
-  if (!right_as_it_is(shape, input, weight)) return std::nullopt;
-  const auto dense = [&](Pass pass) {
-    return wanted == Backend::kDense ||
-           unsuited({shape, pass, dtype_of(input), 0, 0}, costs()) != nullptr;
-  };
-  if (!dense(Pass::kForward) || !dense(Pass::kGradInput) || !dense(Pass::kGradWeight)) {
-    return std::nullopt;
-  }
-  return at::convolution(input, weight, bias, steps, sides, reach, false, {0, 0}, g);
-}
-
 }  // namespace sparsetrain
 
 TORCH_LIBRARY_IMPL(sparsetrain, CPU, m) {
-  m.impl("conv2d", sparsetrain::conv2d_cpu);
-  m.impl("conv2d_backward", sparsetrain::conv2d_backward_cpu);
+  m.impl("conv2d", sparsetrain::Conv2dKernel<sparsetrain::conv2d>::call);
+  m.impl("conv2d_backward", sparsetrain::Conv2dBackwardKernel<sparsetrain::conv2d_backward>::call);
 }

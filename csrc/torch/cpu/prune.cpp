@@ -1,4 +1,4 @@
-// Pruning and observing on the CPU: memory, threads and the pruner's state around the kernels.
+// Pruning and counting on the CPU: memory and threads for the kernels, and the state of a pruner.
 #include "../../kernels/cpu/prune.h"
 
 #include <ATen/Parallel.h>
@@ -10,18 +10,19 @@
 
 #include "../../kernels/common/prune_state.h"
 #include "../checks.h"
+#include "../density.h"
 #include "../memory.h"
 
 namespace sparsetrain {
 namespace {
 
-constexpr int64_t kGrainChunks = 16;  // 32,768 elements: about 20 us of work a range
+constexpr int64_t kGrainChunks = 16;  // 32,768 elements, about 20 us of work
 
-// Prunes dense grad into out, or only measures it when out is undefined.
+// Prunes grad, which is in one piece, into out. If out is undefined it only measures.
 PruneStats run(const at::Tensor& grad, const at::Tensor& out, double threshold, uint64_t seed,
                uint64_t offset) {
   const int64_t elements = grad.numel(), chunks = prune_chunks(elements);
-  const Isa isa = isa_in_force("prune");  // here, as the environment is not for other threads
+  const Isa isa = checked_cpu_setting("prune").isa;
   std::vector<PruneStats> stats(chunks);
   for_storage(grad, [&](auto storage) {
     using T = decltype(storage);
@@ -38,7 +39,7 @@ PruneStats run(const at::Tensor& grad, const at::Tensor& out, double threshold, 
 std::tuple<at::Tensor, at::Tensor> prune_cpu(const at::Tensor& grad, const at::Tensor& threshold,
                                              const at::Tensor& rng) {
   check_prune(grad, threshold, rng);
-  const at::Tensor dense = dense_storage(grad), out = empty_in_order_of(grad);
+  const at::Tensor dense = in_one_piece(grad), out = empty_in_order_of(grad);
   const auto key = rng.contiguous();
   const auto* seed_offset = key.const_data_ptr<int64_t>();
   const PruneStats s =
@@ -63,13 +64,13 @@ const char* name(state::Layout layout) {
   }
 }
 
-// Held by whoever reads or writes a state, which threads may share.
+// Guards every state. Threads that run backward at once may share one.
 std::mutex& state_mutex() {
   static std::mutex mutex;
   return mutex;
 }
 
-// Raises what admit() refuses.
+// Raises ValueError for a call that admit() refuses.
 void check_admitted(double* s, const PruneCall& call) {
   const auto saved = static_cast<state::Layout>(s[state::kLayout]);
   const double factor = s[state::kFactor];
@@ -90,13 +91,12 @@ void check_admitted(double* s, const PruneCall& call) {
 at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor,
                           const std::optional<at::Tensor>& density) {
   check_prune_step(grad, state_tensor, density);
-  const at::Tensor dense = dense_storage(grad), out = empty_in_order_of(grad);
+  const at::Tensor dense = in_one_piece(grad), out = empty_in_order_of(grad);
   if (dense.numel() == 0) return out;
   const PruneCall call{dense.numel(), layout_of(dense), state_tensor.numel() - state::kFifo};
   double* s = state_tensor.mutable_data_ptr<double>();
 
-  // Threads that run backward through one pruner at once each take a range of the counter of their
-  // own.
+  // Each thread that runs backward through this pruner takes its own range of the counter.
   std::unique_lock lock(state_mutex());
   check_admitted(s, call);
   const auto seed = static_cast<uint64_t>(s[state::kSeed]);
@@ -113,9 +113,13 @@ at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor
 
   lock.lock();
   record(s, call, threshold, stats);
+  if (double* slot = slot_memory(density, c10::kCPU)) {
+    *slot = static_cast<double>(stats.nonzeros) / static_cast<double>(call.elements);
+  }
   return out;
 }
 
+// Stores no density, see density.h.
 void count_nonzeros_cpu(const at::Tensor& input, const at::Tensor& state_tensor, int64_t every,
                         const std::optional<at::Tensor>& density) {
   check_count_nonzeros(input, state_tensor, every, density);

@@ -1,4 +1,4 @@
-// See scratch.h.
+// The pool of blocks of scratch.h.
 #include "scratch.h"
 
 #include <ATen/Parallel.h>
@@ -9,8 +9,8 @@
 namespace sparsetrain {
 namespace {
 
-// Blocks in waiting: as many as passes run at once (a backward beside another model's forward), of
-// a size that a long training run may keep.
+// The pool keeps as many blocks as passes that run at once, say the backward pass of one model and
+// the forward pass of another. Larger blocks are freed.
 constexpr size_t kPoolBlocks = 2;
 constexpr int64_t kPoolBytes = int64_t{256} << 20;
 
@@ -19,7 +19,7 @@ struct Pool {
   at::Tensor blocks[kPoolBlocks];
 };
 
-// Never destroyed: a thread may still run when static objects are.
+// Never destroyed: a thread may still run when static objects are destroyed.
 Pool& pool() {
   static Pool* const instance = new Pool;
   return *instance;
@@ -53,7 +53,7 @@ void Scratch::allocate() {
 Scratch::~Scratch() {
   if (!memory_.defined() || memory_.numel() > kPoolBytes) return;
   const std::lock_guard<std::mutex> lock(pool().mutex);
-  // Into an empty place, else instead of the smallest block.
+  // The block takes an empty place, else that of the smallest block.
   at::Tensor* place = &pool().blocks[0];
   for (at::Tensor& block : pool().blocks) {
     if (!place->defined()) break;

@@ -1,12 +1,11 @@
-// See sparse_conv.h.
-// docs/kernels.md has a bound on the scratch memory; the exact lengths are members of the plans.
+// The functions of sparse_conv.h. docs/kernels.md bounds the scratch memory; the exact lengths are
+// members of the plans.
 #include "sparse_conv.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/record_function.h>
 
-#include "../../choice/choose.h"
 #include "../../kernels/cpu/api.h"
 #include "../checks.h"
 #include "../memory.h"
@@ -15,45 +14,34 @@
 namespace sparsetrain {
 namespace {
 
-// A tensor as the kernels read it.
-at::Tensor readable(const at::Tensor& t) {
-  const bool fine = t.is_contiguous() || t.is_contiguous(at::MemoryFormat::ChannelsLast);
-  return fine ? t : t.contiguous();
-}
-
-// Strides by format rather than as stored: torch leaves those of dimensions of size 1 arbitrary.
+// Strides follow from the format: torch leaves those of dimensions of size 1 arbitrary.
 template <class T, class Pointer>
-TensorView<T> dense(Pointer data, const at::Tensor& t) {
+TensorView<T> view(Pointer data, const at::Tensor& t) {
   const int64_t B = t.size(1), I = t.size(2), J = t.size(3);
   if (t.is_contiguous()) return {static_cast<T*>(data), {B * I * J, I * J, J, 1}};
   return {static_cast<T*>(data), {B * I * J, 1, J * B, B}};
 }
 template <class T>
 TensorView<const T> input_view(const at::Tensor& t) {
-  return dense<const T>(t.const_data_ptr(), t);
+  return view<const T>(t.const_data_ptr(), t);
 }
 template <class T>
 TensorView<T> output_view(const at::Tensor& t) {
-  return dense<T>(t.mutable_data_ptr(), t);
+  return view<T>(t.mutable_data_ptr(), t);
 }
 
 template <class F>
 void parallel(int64_t tasks, const F& f) {
   at::parallel_for(0, tasks, 1, f);
 }
-// The same for making lists, which torch's profiler shows under a name of its own.
+// Builds lists. torch's profiler shows it as a separate entry.
 template <class F>
 void compress(int64_t tasks, const F& f) {
   RECORD_USER_SCOPE("sparsetrain::compress");
   parallel(tasks, f);
 }
 
-template <class T>
-const Kernels<T>& current_kernels() {
-  return kernels<T>(isa_in_force("conv2d"));
-}
-
-// auto has run such a call dense; only a forced "sparse" meets this.
+// `auto` runs such a call dense. Only a forced "sparse" gets here.
 template <class Plan>
 void check_fits(const Plan& plan) {
   const ConvShape& s = plan.shape;
@@ -64,7 +52,15 @@ void check_fits(const Plan& plan) {
                     ". Use 'auto' or 'dense'");
 }
 
-// Lists of a plan in a block of scratch, and *work, what each thread has beside them.
+// `plan`, or a plan by `make` if it is for other vectors than the kernels': float64 has vectors of
+// its own, and was planned by float32's, by which its choice is guessed.
+template <class T, class Plan, class Make>
+Plan plan_for(const Kernels<T>& kernels, const Plan& plan, const Make& make) {
+  return plan.vector.scalar_bytes == kernels.vector.scalar_bytes ? plan : make(kernels.vector);
+}
+
+// Allocates the lists of a plan in one block of scratch memory. *work becomes the place of what
+// each thread needs besides them.
 template <class Lists, class S, class Plan>
 Lists lists_in(Scratch& scratch, const Plan& plan, int64_t bases, int64_t* work) {
   const int64_t value = scratch.add<S>(plan.list_entries());
@@ -77,16 +73,20 @@ Lists lists_in(Scratch& scratch, const Plan& plan, int64_t bases, int64_t* work)
           scratch.at<int64_t>(base)};
 }
 
-// A forward (source x) or grad_input (source dy): lists of regions first, in any order and on any
-// threads, then run().
+// A forward (source x) or grad_input (source dy). First build the lists of all regions, in any
+// order and on any threads, then call run().
 template <class T>
 class Scatter {
   using S = typename Kernels<T>::Scalar;
 
  public:
-  Scatter(const ConvShape& shape, Pass pass, const at::Tensor& source)
-      : kernels_(current_kernels<T>()),
-        plan_(plan_scatter(shape, pass, kernels_.vector)),
+  Scatter(const ScatterPlan& plan, const at::Tensor& source, const CpuSetting& setting)
+      : kernels_(kernels<T>(setting.isa)),
+        plan_(plan_for(kernels_, plan,
+                       [&](VectorShape vector) {
+                         const Pass pass = plan.forward ? Pass::kForward : Pass::kGradInput;
+                         return plan_scatter(plan.shape, pass, vector);
+                       })),
         source_(input_view<T>(source)) {
     check_fits(plan_);
     lists_ = lists_in<PixelLists<S>, S>(scratch_, plan_, plan_.list_bases(), &work_);
@@ -96,7 +96,7 @@ class Scatter {
   void list_all() const {
     compress(plan_.regions(), [this](int64_t first, int64_t last) { list(first, last); });
   }
-  // The lists of regions [first, last).
+  // Builds the lists of regions [first, last).
   void list(int64_t first, int64_t last) const {
     kernels_.build_pixel_lists(plan_, source_, first, last, lists_, scratch_.mine(work_));
   }
@@ -117,18 +117,23 @@ class Scatter {
   PixelLists<S> lists_;
 };
 
-// A grad_weight: lists of bands of dy, or of x if `swapped`, first; then run() on the other one.
+// A grad_weight. First build the lists of all bands of `source`: x if the plan is swapped, else dy.
+// Then call run() on the other operand.
 template <class T>
 class GradWeight {
   using S = typename Kernels<T>::Scalar;
 
  public:
-  GradWeight(const ConvShape& shape, const at::Tensor& source, bool swapped)
-      : kernels_(current_kernels<T>()),
-        plan_(plan_grad_weight(swapped ? swapped_operands(shape) : shape, kernels_.vector,
-                               at::get_num_threads())),
+  GradWeight(const GradWeightPlan& plan, const at::Tensor& source, const CpuSetting& setting)
+      : kernels_(kernels<T>(setting.isa)),
+        plan_(plan_for(kernels_, plan,
+                       [&](VectorShape vector) {
+                         GradWeightPlan replanned = plan_grad_weight(plan.shape, vector, 1);
+                         replanned.swapped = plan.swapped;
+                         return replanned;
+                       })),
         source_(input_view<T>(source)) {
-    plan_.swapped = swapped;
+    plan_.divide_among(at::get_num_threads());
     check_fits(plan_);
     lists_ = lists_in<ChannelLists<S>, S>(scratch_, plan_, plan_.bands(), &work_);
   }
@@ -138,7 +143,7 @@ class GradWeight {
   void list_all() const {
     compress(plan_.bands(), [this](int64_t first, int64_t last) { list(first, last); });
   }
-  // The lists of bands [first, last).
+  // Builds the lists of bands [first, last).
   void list(int64_t first, int64_t last) const {
     kernels_.build_channel_lists(plan_, source_, first, last, lists_, scratch_.mine(work_));
   }
@@ -159,8 +164,9 @@ class GradWeight {
   ChannelLists<S> lists_;
 };
 
-// Both gradients' lists in one sweep over dy, the images of one band at a time: the second reads
-// from cache what the first has fetched. Too few such groups would leave threads idle.
+// Builds both gradients' lists in one sweep over dy, the images of one band at a time, so that the
+// second reads from cache what the first has fetched. With fewer such groups than threads, threads
+// would be idle: then the lists are built one after the other.
 template <class T>
 void list_both(int64_t images, const Scatter<T>& scatter, const GradWeight<T>& grad_weight) {
   const int64_t group = grad_weight.images_per_band(), groups = (images + group - 1) / group;
@@ -174,77 +180,63 @@ void list_both(int64_t images, const Scatter<T>& scatter, const GradWeight<T>& g
   });
 }
 
-// Either gradient may be undefined or empty.
-template <class T>
-void backward(const ConvShape& s, const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w,
-              bool skips_input_zeros, const at::Tensor& dx, const at::Tensor& dw) {
-  std::optional<Scatter<T>> scatter;
-  std::optional<GradWeight<T>> grad_weight;
-  if (dx.defined() && dx.numel() > 0) scatter.emplace(s, Pass::kGradInput, dy);
-  if (dw.defined() && dw.numel() > 0)
-    grad_weight.emplace(s, skips_input_zeros ? x : dy, skips_input_zeros);
-  if (scatter && grad_weight && !skips_input_zeros) {
-    list_both<T>(s.N, *scatter, *grad_weight);
-  } else {
-    if (scatter) scatter->list_all();
-    if (grad_weight) grad_weight->list_all();
-  }
-  if (scatter) scatter->run(w, nullptr, dx);
-  if (grad_weight) grad_weight->run(skips_input_zeros ? dy : x, dw);
-}
-
 }  // namespace
 
-at::Tensor sparse_forward(const ConvShape& s, const at::Tensor& x, const at::Tensor& w,
-                          const std::optional<at::Tensor>& bias, at::MemoryFormat format) {
-  const at::Tensor source = readable(x), weight = readable(w);
-  const at::Tensor y = at::empty({s.N, s.K, s.P(), s.Q()}, x.options().memory_format(format));
-  if (y.numel() == 0) return y;
-  const at::Tensor b = bias ? bias->contiguous() : at::Tensor();
+void sparse_forward(Passes& p, const ScatterPlan& plan, const CpuSetting& setting) {
+  const ConvShape& s = p.shape;
+  const at::Tensor source = in_kernel_order(p.x), weight = in_kernel_order(p.w);
+  const at::Tensor y = at::empty({s.N, s.K, s.P(), s.Q()}, p.x.options().memory_format(p.format));
+  const at::Tensor bias = p.call.bias ? p.call.bias->contiguous() : at::Tensor();
   for_storage(source, [&](auto storage) {
     using T = decltype(storage);
-    const T* data = b.defined() ? static_cast<const T*>(b.const_data_ptr()) : nullptr;
-    const Scatter<T> scatter(s, Pass::kForward, source);
+    const T* data = bias.defined() ? static_cast<const T*>(bias.const_data_ptr()) : nullptr;
+    const Scatter<T> scatter(plan, source, setting);
     scatter.list_all();
     scatter.run(weight, data, y);
   });
-  return y;
+  p.result(Pass::kForward) = y;
 }
 
-std::pair<at::Tensor, at::Tensor> sparse_backward(const ConvShape& s, const at::Tensor& grad_output,
-                                                  const at::Tensor& input, const at::Tensor& weight,
-                                                  Wanted wanted, at::MemoryFormat format) {
-  const at::Tensor dy = readable(grad_output), x = readable(input), w = readable(weight);
-  const auto like = [&](bool is_wanted, const at::Tensor& t) {
-    return is_wanted ? at::empty(t.sizes(), t.options().memory_format(format)) : at::Tensor();
+void sparse_backward(Passes& p, const ScatterPlan* input_plan, const GradWeightPlan* weight_plan,
+                     const CpuSetting& setting) {
+  const at::Tensor dy = in_kernel_order(p.dy), x = in_kernel_order(p.x), w = in_kernel_order(p.w);
+  const auto allocate = [&](Pass pass, const at::Tensor& like) {
+    p.result(pass) = at::empty(like.sizes(), like.options().memory_format(p.format));
   };
-  const at::Tensor dx = like(wanted.input, input), dw = like(wanted.weight, weight);
-  if (dy.numel() == 0) {
-    if (wanted.input) dx.zero_();
-    if (wanted.weight) dw.zero_();
-    return {dx, dw};
-  }
-  for_storage(dy, [&](auto storage) {
-    backward<decltype(storage)>(s, dy, x, w, wanted.skips_input_zeros, dx, dw);
-  });
-  return {dx, dw};
-}
-
-at::Tensor sparse_bias_grad(const at::Tensor& grad_output) {
-  const at::Tensor dy = readable(grad_output);
-  const int64_t N = dy.size(0), K = dy.size(1), pixels = dy.size(2) * dy.size(3);
-  const at::Tensor db = at::empty({K}, dy.options());
+  if (input_plan) allocate(Pass::kGradInput, p.x);
+  if (weight_plan) allocate(Pass::kGradWeight, p.w);
   for_storage(dy, [&](auto storage) {
     using T = decltype(storage);
-    const Kernels<T>& kernels = current_kernels<T>();
-    const auto from = input_view<T>(dy);
-    T* to = static_cast<T*>(db.mutable_data_ptr());
-    parallel((K + kernels.vector.width - 1) / kernels.vector.width,
-             [&](int64_t first, int64_t last) {
-               kernels.channel_sums(from, N, K, pixels, first, last, to);
-             });
+    std::optional<Scatter<T>> scatter;
+    std::optional<GradWeight<T>> grad_weight;
+    const bool swapped = weight_plan && weight_plan->swapped;
+    if (input_plan) scatter.emplace(*input_plan, dy, setting);
+    if (weight_plan) grad_weight.emplace(*weight_plan, swapped ? x : dy, setting);
+    if (scatter && grad_weight && !swapped) {
+      list_both<T>(p.shape.N, *scatter, *grad_weight);
+    } else {
+      if (scatter) scatter->list_all();
+      if (grad_weight) grad_weight->list_all();
+    }
+    if (scatter) scatter->run(w, nullptr, p.result(Pass::kGradInput));
+    if (grad_weight) grad_weight->run(swapped ? dy : x, p.result(Pass::kGradWeight));
   });
-  return db;
+}
+
+void sparse_grad_bias(Passes& p, const CpuSetting& setting) {
+  const at::Tensor dy = in_kernel_order(p.dy);
+  const ConvShape& s = p.shape;
+  p.grad_bias = at::empty({s.K}, dy.options());
+  for_storage(dy, [&](auto storage) {
+    using T = decltype(storage);
+    const Kernels<T>& table = kernels<T>(setting.isa);
+    const auto from = input_view<T>(dy);
+    T* to = static_cast<T*>(p.grad_bias.mutable_data_ptr());
+    const int64_t width = table.vector.width;
+    parallel((s.K + width - 1) / width, [&](int64_t first, int64_t last) {
+      table.channel_sums(from, s.N, s.K, s.P() * s.Q(), first, last, to);
+    });
+  });
 }
 
 }  // namespace sparsetrain

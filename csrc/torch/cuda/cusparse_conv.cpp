@@ -1,5 +1,5 @@
-// See cuda_cusparse.h. Memory, also cuSPARSE's workspace, is PyTorch's; handle and stream are the
-// caller's.
+// The gradients of cusparse_conv.h. All memory comes from PyTorch, that for cuSPARSE included.
+// Handle and stream are PyTorch's current ones.
 #include "cusparse_conv.h"
 
 #include <ATen/cuda/CUDAContextLight.h>
@@ -23,29 +23,13 @@ T* out(const at::Tensor& t) {
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
-// t in one piece that begins at a multiple of 16 bytes.
-at::Tensor whole(const at::Tensor& t) {
-  const at::Tensor dense = t.contiguous();
-  return reinterpret_cast<uintptr_t>(dense.const_data_ptr()) % 16 == 0 ? dense : dense.clone();
-}
-
-// x as grad_weight's matrices share it: [N,Hp,Wp,pitch], padding and channels behind C being 0.
-at::Tensor with_padding(const ConvShape& s, const at::Tensor& x, int64_t pitch) {
-  const at::Tensor pixels = x.permute({0, 2, 3, 1});
-  if (s.pad_h == 0 && s.pad_w == 0 && pitch == s.C) return whole(pixels);
-  const at::Tensor padded =
-      at::zeros({s.N, cuda::padded_height(s), cuda::padded_width(s), pitch}, x.options());
-  padded.narrow(1, s.pad_h, s.H).narrow(2, s.pad_w, s.W).narrow(3, 0, s.C).copy_(pixels);
-  return padded;
-}
-
-// The matrices of one backward. All that are wanted are counted before the host waits.
+// The sparse matrices of one backward pass. All of them are counted before the host waits.
 template <class T>
 class Gradients {
  public:
   Gradients(const ConvShape& s, const at::Tensor& dy)
       : s_(s),
-        dy_(dy.permute({0, 2, 3, 1}).contiguous()),
+        dy_(pixels_of(dy)),
         bits_(empty(cuda::nonzero_words(s), at::kInt)),
         entries_(empty(2, at::kLong)) {
     C10_CUDA_CHECK(cuda::mark_nonzeros(s_, in<T>(dy_), out<uint32_t>(bits_), stream()));
@@ -58,7 +42,7 @@ class Gradients {
   }
   void wait() { entries_ = entries_.cpu(); }
 
-  // The product with `dense` into `result`, as spmm() has them.
+  // Multiplies with `dense` into `result`, see spmm().
   void multiply(Pass pass, const at::Tensor& dense, const at::Tensor& result) const {
     const int64_t entries = in<int64_t>(entries_)[index(pass)];
     if (entries == 0) {
@@ -91,31 +75,31 @@ class Gradients {
   }
 
   ConvShape s_;
-  at::Tensor dy_, bits_, entries_, counts_[2];  // entries_ on the host after wait()
+  at::Tensor dy_, bits_, entries_, counts_[2];  // wait() moves entries_ to the host
 };
 
 }  // namespace
 
 std::pair<at::Tensor, at::Tensor> cusparse_backward(const ConvShape& s, const at::Tensor& dy,
                                                     const at::Tensor& x, const at::Tensor& w,
-                                                    bool wants_input, bool wants_weight) {
+                                                    bool input, bool weight) {
   at::Tensor dx, dw;
   for_storage(dy, [&](auto storage) {
     using T = decltype(storage);
     Gradients<T> gradients(s, dy);
-    if (wants_input) gradients.count(Pass::kGradInput);
-    if (wants_weight) gradients.count(Pass::kGradWeight);
+    if (input) gradients.count(Pass::kGradInput);
+    if (weight) gradients.count(Pass::kGradWeight);
     gradients.wait();
-    if (wants_input) {
+    if (input) {
       dx = at::empty({s.N, s.H, s.W, s.C}, x.options());
-      gradients.multiply(Pass::kGradInput, whole(w.permute({2, 3, 0, 1})), dx);
-      dx = dx.permute({0, 3, 1, 2});
+      gradients.multiply(Pass::kGradInput, aligned(w.permute({2, 3, 0, 1})), dx);
+      dx = from_pixels(dx);
     }
-    if (wants_weight) {
+    if (weight) {
       const int64_t pitch = cuda::channel_pitch<T>(s.C);
       const auto sums = sizeof(typename Storage<T>::Compute) == 8 ? at::kDouble : at::kFloat;
       dw = at::empty({s.R, s.S, s.K, pitch}, x.options().dtype(sums));
-      gradients.multiply(Pass::kGradWeight, with_padding(s, x, pitch), dw);
+      gradients.multiply(Pass::kGradWeight, padded_pixels(x, pitch, s.pad_h, s.pad_w), dw);
       dw = dw.narrow(3, 0, s.C).permute({2, 3, 0, 1}).to(x.scalar_type());
     }
   });
