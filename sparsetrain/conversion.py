@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from sparsetrain import ops
 from sparsetrain._checks import check_count, check_module, check_name
-from sparsetrain.distributed import grouped
+from sparsetrain.distributed import has_process_group
 from sparsetrain.nn import PLACEMENTS, SparseConv2d
 from sparsetrain.placement import Decision, decide
 from sparsetrain.pruning import (
@@ -153,7 +153,7 @@ def average_thresholds(model: nn.Module) -> None:
     """
     check_module("average_thresholds", "model", model)
     pruners = _pruners(model, "average_thresholds")
-    if not grouped():
+    if not has_process_group():
         raise RuntimeError(
             "sparsetrain.average_thresholds: expected a process group to be initialized, got none"
         )

@@ -153,7 +153,7 @@ def test_stochastic_depth_written_out_is_looked_through():
 
 
 def test_a_result_nobody_uses():
-    assert decided(lambda s, x, y: x) == ("output", "nothing behind it")
+    assert decided(lambda s, x, y: x) == ("output", "nothing follows")
 
 
 def first_then(*behind):
@@ -259,7 +259,7 @@ def test_registration_order_stands_in_for_a_trace_and_says_so():
         "5": "next is BatchNorm2d",
         "7": "next is MyNorm",
         "9": "depthwise",
-        "11": "nothing behind it",
+        "11": "nothing follows",
     }
     placements = [d.placement for d in decisions.values()]
     assert placements == ["none", "input", "output", "output", "none", "output"]
