@@ -102,8 +102,8 @@ def test_an_attribute_of_the_users_own_is_not_taken_over(name, value, got):
     setattr(model[6], name, value)
     before = anatomy(model)
     assert message(ValueError, lambda: convert(model)) == (
-        f"sparsetrain.convert: expected '6' to have no attribute '{name}' of its own, got a {got}. "
-        "A SparseConv2d has one by that name"
+        f"sparsetrain.convert: expected '6' to have no attribute '{name}', got a {got}. "
+        "Rename it, because SparseConv2d has an attribute of this name"
     )
     assert anatomy(model) == before
 
@@ -228,7 +228,7 @@ REFUSED = [
         dict(overrides={"2": {"rates": 0.5}}),
         ValueError,
         "convert, override '2': expected every key to be one of rate, density, placement, backend, "
-        "got 'rates'",
+        "got 'rates'. Did you mean 'rate'?",
     ),
     (
         dict(overrides={"2": {"rate": 0.5, "density": 0.5}}),
@@ -298,7 +298,7 @@ def test_long_lists_of_names_are_cut():
 def test_a_model_without_convolutions_is_refused():
     assert message(ValueError, lambda: convert(nn.Sequential(nn.Linear(2, 2)))) == (
         "sparsetrain.convert: expected model to have an nn.Conv2d, got none in a Sequential. "
-        "describe(model) lists what was left alone"
+        "describe(model) lists the skipped convolutions"
     )
 
 

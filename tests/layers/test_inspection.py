@@ -34,12 +34,12 @@ def test_what_is_no_plain_conv2d_is_left_alone_and_named():
     converted = {name: type(m) for name, m in model.items()}
     assert converted == {**types, "plain": SparseConv2d}
     assert {row.name: (row.kind, row.placement, row.reason) for row in describe(model)[1:]} == {
-        "own": ("OwnConv", "none", "left alone: subclass of nn.Conv2d"),
-        "lazy": ("LazyConv2d", "none", "left alone: lazy, convert after the first forward"),
-        "parametrized": ("ParametrizedConv2d", "none", "left alone: parametrized"),
-        "one": ("Conv1d", "none", "left alone: not an nn.Conv2d"),
-        "three": ("Conv3d", "none", "left alone: not an nn.Conv2d"),
-        "transposed": ("ConvTranspose2d", "none", "left alone: not an nn.Conv2d"),
+        "own": ("OwnConv", "none", "skipped: subclass of nn.Conv2d"),
+        "lazy": ("LazyConv2d", "none", "skipped: lazy, convert after the first forward"),
+        "parametrized": ("ParametrizedConv2d", "none", "skipped: parametrized"),
+        "one": ("Conv1d", "none", "skipped: not an nn.Conv2d"),
+        "three": ("Conv3d", "none", "skipped: not an nn.Conv2d"),
+        "transposed": ("ConvTranspose2d", "none", "skipped: not an nn.Conv2d"),
     }
     revert(model)
     assert {name: type(m) for name, m in model.items()} == types
