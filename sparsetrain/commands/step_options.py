@@ -1,4 +1,8 @@
-"""The MODEL argument and its options, shared by the subcommands: a network as a workload."""
+"""MODEL and the options that describe a training step and a chip; estimate, explore and disasm.
+
+Each of these commands takes the options with `@step_options`, and turns them into the accelerator's
+workload with `workload(**step)`.
+"""
 
 import importlib
 import json
@@ -12,51 +16,67 @@ from torch import nn
 
 from sparsetrain import accel
 from sparsetrain._checks import did_you_mean
-from sparsetrain.accel.plots import check_plot
 from sparsetrain.experiments import networks
-from sparsetrain.experiments.files import check_writable
 
-# What a dataset's images are: channels, size, classes.
+# Channels, height and width, and classes of the images of each dataset.
 DATASETS = {
     "cifar10": (3, 32, 10),
     "cifar100": (3, 32, 100),
     "fashion-mnist": (1, 28, 10),
     "imagenet": (3, 224, 1000),
 }
-# Density of x where nothing is given, in the middle of what ReLU networks show (the first layer
-# reads an image); docs/accelerator.md has measurements.
+# Default density of the input of every layer except the first, which reads an image. It is in the
+# middle of what was measured in networks with ReLU: see docs/accelerator.md.
 INPUT_DENSITY = 0.45
+LARGEST = 2**24  # of a batch size, and of a side or the number of channels of an image
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_OPTIONS = (
+    click.argument("model"),
+    click.option(
+        "--dataset", type=click.Choice(list(DATASETS)), default="cifar10", show_default=True,
+        help="Images that MODEL reads: sets their shape and the number of classes. A torchvision "
+        "network gets a first layer for small images, except with imagenet.",
+    ),
+    click.option(
+        "--input-shape", metavar="C,H,W",
+        help="Channels, height and width of the images, instead of the dataset's.",
+    ),
+    click.option(
+        "--batch-size", default=32, show_default=True, type=click.IntRange(1, LARGEST),
+        help="Images in a training step.",
+    ),
+    click.option(
+        "--input-density", metavar="DENSITY",
+        help="Nonzeros / elements of the input of every layer: a number, which does not apply to "
+        "the first layer, or a JSON file with a number for each layer name.  "
+        f"[default: {INPUT_DENSITY}]",
+    ),
+    click.option(
+        "--grad-density", metavar="DENSITY", default="0.2", show_default=True,
+        help="Nonzeros / elements of the gradient of every layer's output, after pruning: a "
+        "number, or a JSON file with a number for each layer name.",
+    ),
+    click.option(
+        "--linear", is_flag=True, help="Count linear layers too, as 1 x 1 convolutions.",
+    ),
+)  # fmt: skip
 
-def options(command: F) -> F:
-    """MODEL and what turns it into a workload; the command gets `model` and these options."""
-    for decorate in reversed(
-        (
-            click.argument("model"),
-            click.option(
-                "--dataset", type=click.Choice(list(DATASETS)), default="cifar10",
-                show_default=True, help="Shape of the images (a small stem below 224 pixels).",
-            ),
-            click.option("--input-shape", help="Channels,height,width instead of a dataset's."),
-            click.option(
-                "--batch-size", default=32, show_default=True, type=click.IntRange(1, 2**24),
-            ),
-            click.option(
-                "--input-density", help="Of x in every layer but the first: a number, or a JSON "
-                f"file with one for each layer's name.  [default: {INPUT_DENSITY}]",
-            ),
-            click.option(
-                "--grad-density", default="0.2", show_default=True,
-                help="Of dy after pruning: a number, or a JSON file.",
-            ),
-            click.option(
-                "--linear", is_flag=True, help="Count linear layers as 1 x 1 convolutions.",
-            ),
-        )
-    ):  # fmt: skip
-        command = decorate(command)
+chip_option = click.option(
+    "--chip", default="sparsetrain168", show_default=True, metavar="CHIP",
+    help="A known chip, file.toml with one chip, or file.toml:name.",
+)  # fmt: skip
+prices_option = click.option(
+    "--prices", default="aladdin_cacti32_14nm", show_default=True, metavar="PRICES",
+    help="Energy of each operation: a known table, file.toml with one, or file.toml:name.",
+)  # fmt: skip
+
+
+def step_options(command: F) -> F:
+    """Gives a command MODEL and the options that `workload` takes."""
+    for option in reversed(_OPTIONS):  # the last decorator applied is the first option in the help
+        command = option(command)
     return command
 
 
@@ -69,47 +89,33 @@ def workload(
     grad_density: str,
     linear: bool,
 ) -> accel.Workload:
-    """The step that the options describe. Raises ValueError with one sentence."""
+    """Builds the workload of the step that the options describe. No weight is allocated.
+
+    Raises:
+        ValueError: If an option cannot be read, or the model does not take such images.
+    """
     channels, size, classes = DATASETS[dataset]
     shape = _shape(input_shape) if input_shape else (channels, size, size)
     try:
         with torch.device("meta"):
-            network = _network(model, shape, classes, dataset)
-        work = accel.workload(network, shape, batch_size, linear=linear)
-    except Exception as error:  # whatever the model says of an input that does not fit
+            network = _build(model, shape, classes, dataset)
+        step = accel.workload(network, shape, batch_size, linear=linear)
+    except Exception as error:  # a model may raise anything for an input that does not fit
         if isinstance(error, ValueError) and str(error).startswith("sparsetrain"):
             raise
         raise ValueError(
             f"sparsetrain: expected {model} to take images of "
             f"{' x '.join(map(str, shape))}, got {_first_line(error)}"
         ) from error
-    x = _density("--input-density", input_density) if input_density else None
-    if x is None or isinstance(x, float):
-        first = work.layers[0].name
-        value = INPUT_DENSITY if x is None else x
-        x = {layer.name: 1.0 if layer.name == first else value for layer in work.layers}
-    return work.with_densities(x, _density("--grad-density", grad_density))
+    x = _density("--input-density", input_density) if input_density else INPUT_DENSITY
+    if isinstance(x, float):
+        first = step.layers[0].name
+        x = {layer.name: 1.0 if layer.name == first else x for layer in step.layers}
+    return step.with_densities(x, _density("--grad-density", grad_density))
 
 
-def check_outputs(json_file: Path | None, csv_file: Path | None, plot_file: Path | None) -> None:
-    """Finds out before any work whether what is asked for can be written.
-
-    Raises ValueError or OSError with one sentence: two outputs in one file, a folder that cannot be
-    written, a picture that is neither PNG nor SVG.
-    """
-    paths = [path.resolve() for path in (json_file, csv_file, plot_file) if path]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise ValueError(
-                f"sparsetrain: expected each output to be a file of its own, got {path} twice"
-            )
-        check_writable(path)
-    if plot_file:
-        check_plot(plot_file)
-
-
-def as_numbers(step: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as they go into a file: densities that are numbers as numbers."""
+def for_json(step: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as JSON stores them: a density that is a number as a number, not as text."""
 
     def number(value: Any) -> Any:
         try:
@@ -129,7 +135,7 @@ def _first_line(error: BaseException) -> str:
 def _shape(text: str) -> tuple[int, int, int]:
     try:
         c, h, w = (int(part) for part in text.split(","))
-        if min(c, h, w) < 1 or max(c, h, w) > 2**24:
+        if min(c, h, w) < 1 or max(c, h, w) > LARGEST:
             raise ValueError
     except ValueError:
         raise ValueError(
@@ -159,9 +165,9 @@ def _density(option: str, text: str) -> float | Mapping[str, float]:
     return {str(name): float(value) for name, value in content.items()}
 
 
-def _network(model: str, shape: tuple[int, ...], classes: int, dataset: str) -> nn.Module:
+def _build(model: str, shape: tuple[int, ...], classes: int, dataset: str) -> nn.Module:
     if ":" in model:
-        return _own(model)
+        return _call_function(model)
     if dataset != "imagenet":
         return networks.build(model, channels=shape[0], size=shape[-1], classes=classes)
     import torchvision.models as zoo  # type: ignore[import-untyped]
@@ -176,11 +182,12 @@ def _network(model: str, shape: tuple[int, ...], classes: int, dataset: str) -> 
     return network
 
 
-def _own(model: str) -> nn.Module:
+def _call_function(model: str) -> nn.Module:
+    """The network that the user's function "module:function" returns."""
     module, _, name = model.partition(":")
     try:
         network = getattr(importlib.import_module(module), name)()
-    except (Exception, SystemExit) as error:  # whatever a user's module or function does
+    except (Exception, SystemExit) as error:  # a user's module or function may raise anything
         raise ValueError(
             f"sparsetrain: expected MODEL to be module:function that returns a torch.nn.Module, "
             f"got {model!r}: {_first_line(error)}"
