@@ -108,8 +108,8 @@ class SparseConv2d(nn.Conv2d):
         history: Number of past backward passes that predict the threshold, see ``PruneGrad``.
         measure_every: n > 0 counts, in every n-th training step, the nonzeros of the input, and
             those of the output's gradient where no pruner counts them. ``stats`` reports both.
-            On CUDA, ``"auto"`` runs the forward pass dense without them. Counting does not
-            synchronize with the device. 0 counts nothing.
+            Without counts, ``"auto"`` on CUDA assumes that the input has no zeros. Counting does
+            not synchronize with the device. 0 counts nothing.
         check_finite: Run calls with Inf or NaN among their operands on the dense backend, so that
             0 * Inf gives NaN as in PyTorch. On CUDA all calls then run dense.
         seed: Seed of the pruner's random numbers in [0, 2^53), see ``PruneGrad``.
@@ -258,4 +258,4 @@ class SparseConv2d(nn.Conv2d):
         """Restores a copied or pickled layer, also one that an older version pickled."""
         state = with_new_names(state, _NEW_NAMES)
         state["_modules"] = with_new_names(state["_modules"], _NEW_CHILDREN)
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]

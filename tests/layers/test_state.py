@@ -147,7 +147,7 @@ def test_impossible_values_are_refused(what):
     slot, value = IMPOSSIBLE[what]
     state = used_state()
     state["pruners"]["2"][slot] = value
-    expected = f"expected the state of '2' to be one of possible values, got {value} in slot {slot}"
+    expected = f"expected the state of '2' to be possible values, got {value} in slot {slot}"
     assert refused(state, strict=False) == expected
 
 
