@@ -41,8 +41,8 @@ $(VENV)/.test-installed: $(VENV)/.installed
 	touch $@
 
 demo: build
-	$(BIN)/python examples/train.py
-	@echo "A page with these results: $(BIN)/python examples/train.py --report report.html" \
+	$(BIN)/sparsetrain train
+	@echo "A page with these results: $(BIN)/sparsetrain train --report report.html" \
 		"(after pip install plotly jinja2 scipy)"
 
 # The test suite, in two processes.

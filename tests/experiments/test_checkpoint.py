@@ -7,7 +7,8 @@ import torch
 from helpers import small_data
 
 from sparsetrain.experiments import checkpoint, datasets
-from sparsetrain.experiments.training import Settings, Trainer
+from sparsetrain.experiments.settings import Settings
+from sparsetrain.experiments.training import Trainer
 
 TINY = Settings(rate=0.9, epochs=2, batch_size=24)
 

@@ -114,7 +114,8 @@ import resource, signal, sys
 from pathlib import Path
 from sparsetrain.experiments import checkpoint, datasets
 from sparsetrain.experiments.files import write_csv, write_json
-from sparsetrain.experiments.training import Settings, Trainer
+from sparsetrain.experiments.settings import Settings
+from sparsetrain.experiments.training import Trainer
 
 folder, path = Path(sys.argv[1]), Path(sys.argv[2])
 trainer = Trainer(Settings(rate=0.9), datasets.load(data_dir=folder))

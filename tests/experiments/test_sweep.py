@@ -21,7 +21,8 @@ import sparsetrain
 from sparsetrain.__main__ import main
 from sparsetrain.experiments import datasets, sweep
 from sparsetrain.experiments.files import write_json
-from sparsetrain.experiments.training import Settings, Trainer
+from sparsetrain.experiments.settings import Settings
+from sparsetrain.experiments.training import Trainer
 
 OPTIONS = ["--epochs", 2, "--batch-size", 24, "--rule", "dense", "--rule", "rate 0.9", "--seeds", 2]
 FOUR = [(rule, seed) for seed in (0, 1) for rule in ("dense", "rate0.9")]
@@ -49,7 +50,7 @@ def run(*arguments):
 
 def ran(folder) -> list[tuple[str, int]]:
     """(rule, seed) of each line of the results, in their order."""
-    results = sweep.read_results(Path(folder) / "results.jsonl")
+    results = results.read_results(Path(folder) / "results.jsonl")
     return [
         ("dense" if c["dense"] else f"rate{c['rate']}", c["seed"])
         for c in (result["config"] for result in results)
@@ -76,7 +77,7 @@ def test_each_line_is_what_a_trainer_alone_gives(tmp_path, images):
 
 def test_lines_are_as_documented(tmp_path, images):
     assert run(tmp_path, "--epochs", 1, "--batch-size", 96, "--data-dir", images).exit_code == 0
-    for result in sweep.read_results(tmp_path / "results.jsonl"):
+    for result in results.read_results(tmp_path / "results.jsonl"):
         assert_documented(result, "## Results of a sweep: `sparsetrain sweep FOLDER`")
         assert_documented(result["machine"], "### `machine`")
         assert_documented(result["parts"], RUN, "### `parts`")
@@ -104,7 +105,7 @@ def test_a_stopped_sweep_goes_on_to_the_same_results(tmp_path, images, number):
     parts = [
         [
             without_times({p: r[p] for p in ("run", "config", "epochs", "layers", "density_log")})
-            for r in sweep.read_results(each / "results.jsonl")
+            for r in results.read_results(each / "results.jsonl")
         ]
         for each in (folder, tmp_path / "whole")
     ]
@@ -135,7 +136,7 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path, images):
 
 def test_half_a_line_of_a_killed_process_is_replaced(tmp_path):
     folder = sweep.Folder(tmp_path)
-    whole = {"run": "a", **dict.fromkeys(sorted(sweep.RESULT))}
+    whole = {"run": "a", **dict.fromkeys(sorted(results.KEYS))}
     folder.append(whole)
     with folder.results.open("ab") as file:
         file.write(b'{"run": "b", "conf')
@@ -149,7 +150,7 @@ def test_a_run_whose_loss_is_not_finite_is_a_result(tmp_path, images):
     options = ["--model", "plain", "--learning-rate", 1e9, "--batch-size", 24, "--rule", "dense"]
     for _ in range(2):  # and is not tried again
         assert run(tmp_path, *options, "--data-dir", images).exit_code == 0
-        (result,) = sweep.read_results(tmp_path / "results.jsonl")
+        (result,) = results.read_results(tmp_path / "results.jsonl")
         assert "expected the loss of epoch 1 to be finite, got" in result["failure"]
         assert result["epochs"] == []
 
@@ -168,7 +169,7 @@ def test_a_toml_file_is_the_options(tmp_path, images):
         f'batch_size = 96\nlearning_rate = 1\ndata_dir = "{images}"\n'
     )
     assert run(tmp_path, "--toml", file, "--epochs", 1).exit_code == 0
-    (result,) = sweep.read_results(tmp_path / "results.jsonl")
+    (result,) = results.read_results(tmp_path / "results.jsonl")
     wanted = dict(model="resnet8", density=0.2, seed=3, epochs=1, batch_size=96, learning_rate=1)
     assert {key: result["config"][key] for key in wanted} == wanted
 
@@ -208,7 +209,7 @@ def test_a_foreign_results_file_is_refused(tmp_path, text):
     result = run(tmp_path)
     assert result.exit_code == 2 and "results.jsonl to be" in result.stderr
     with pytest.raises(FileNotFoundError, match="to be a results file, got none"):
-        sweep.read_results(tmp_path / "other.jsonl")
+        results.read_results(tmp_path / "other.jsonl")
 
 
 def test_ranks_of_torchrun_share_a_folder(tmp_path, images):
@@ -218,13 +219,13 @@ def test_ranks_of_torchrun_share_a_folder(tmp_path, images):
         [*map(str, command)], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr
-    results = sweep.read_results(tmp_path / "results.jsonl")
+    results = results.read_results(tmp_path / "results.jsonl")
     assert sorted(ran(tmp_path)) == sorted(FOUR)
     assert {result["config"]["processes"] for result in results} == {1}  # each run is one rank's
     assert run(tmp_path / "alone", *OPTIONS, "--data-dir", images).exit_code == 0
     by_name = [
         {r["run"]: without_times({p: r[p] for p in ("epochs", "layers")}) for r in each}
-        for each in (results, sweep.read_results(tmp_path / "alone" / "results.jsonl"))
+        for each in (results, results.read_results(tmp_path / "alone" / "results.jsonl"))
     ]
     assert by_name[0] == by_name[1]  # whichever rank it was
 
@@ -249,7 +250,7 @@ def test_costs_that_one_run_brought_are_not_the_next_ones(tmp_path, images):
 def test_the_command_is_kept_as_a_shell_takes_it(tmp_path, images):
     process = start(tmp_path, images)
     process.communicate(timeout=120)
-    for result in sweep.read_results(tmp_path / "results.jsonl"):
+    for result in results.read_results(tmp_path / "results.jsonl"):
         assert shlex.split(result["command"]) == process.args
 
 

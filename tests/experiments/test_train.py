@@ -17,7 +17,8 @@ from helpers.small_data import without_times
 
 from sparsetrain import accel
 from sparsetrain.experiments import checkpoint, datasets
-from sparsetrain.experiments.training import Settings, Trainer
+from sparsetrain.experiments.settings import Settings
+from sparsetrain.experiments.training import Trainer
 
 EXAMPLE = EXAMPLES
 TINY = Settings(rate=0.9, epochs=2, batch_size=24, learning_rate=0.02, threads=1)  # 8 steps
@@ -109,7 +110,7 @@ def test_the_profile_tells_compression_from_sparse_convolutions(data, backend):
         pass
     parts = trainer.parts
     assert (parts["compress"] > 0) == (backend == "sparse")
-    assert all(parts[part] > 0 for part in ("sparse", "dense", "prune", "normalise", "other"))
+    assert all(parts[part] > 0 for part in ("sparse", "dense", "prune", "normalize", "other"))
 
 
 def test_recording_a_step_does_not_change_it(data, monkeypatch):

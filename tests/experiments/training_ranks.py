@@ -15,7 +15,8 @@ from sparsetrain import distributed as processes
 from sparsetrain import pruning
 from sparsetrain.experiments import checkpoint, datasets
 from sparsetrain.experiments.files import write_json
-from sparsetrain.experiments.training import Settings, Trainer
+from sparsetrain.experiments.settings import Settings
+from sparsetrain.experiments.training import Trainer
 
 SETTINGS = Settings(rate=0.9, epochs=2, batch_size=16, learning_rate=0.05)  # 6 steps of 96 images
 

@@ -11,7 +11,8 @@ from helpers.paths import ROOT
 
 from sparsetrain.experiments import checkpoint, datasets
 from sparsetrain.experiments.files import write_json
-from sparsetrain.experiments.training import Settings, Trainer
+from sparsetrain.experiments.settings import Settings
+from sparsetrain.experiments.training import Trainer
 
 DOCUMENT = ROOT / "docs" / "formats.md"
 RUN = "## Results of a run: `examples/train.py --json FILE`"

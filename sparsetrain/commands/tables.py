@@ -1,20 +1,17 @@
-"""The rows and tables that train.py shows, 80 columns wide."""
+"""The tables that `sparsetrain train` prints, at most 80 columns wide."""
 
 from rich.table import Table
 
 from sparsetrain import accel
 from sparsetrain.experiments.records import EpochRecord, LayerRecord
 
-LEGEND = (
-    "sparse: share of convolution calls that ran sparse; x, dy, pruned: density of the inputs, and "
-    "of the outputs' gradients before and after pruning; Mcycles, mJ: of one step on the "
-    "SparseTrain chip, each with the gain over its dense twin; all of the epoch's last step."
+EPOCH_LEGEND = (
+    "The last step of each epoch. sparse: share of convolution calls that ran sparse; x: density "
+    "of inputs; dy, pruned: density of gradients before and after pruning; Mcycles, mJ: cost "
+    "of a step on the SparseTrain chip, each with the gain over its dense twin."
 )
-LAYER_LEGEND = "sparse: which of y, dx and dw (the two gradients) a sparse convolution computed."
-
-PLACE_LEGEND = (
-    "this CPU: measured, everything that a step does; chips: convolutions only, at their clocks."
-)
+LAYER_LEGEND = "sparse: the passes that ran sparse (y: forward, dx and dw: the two gradients)."
+STEP_LEGEND = "this CPU: measured, the whole step; chips: modeled, convolutions only."
 
 _EPOCH_COLUMNS = (  # heading, width
     *(("epoch", 5), ("sparse", 6), ("loss", 5), ("test", 6), ("x", 5), ("dy", 5)),
@@ -23,7 +20,7 @@ _EPOCH_COLUMNS = (  # heading, width
 
 
 def epoch_header() -> Table:
-    """The headings of `epoch_row`, which `LEGEND` explains."""
+    """The headings of `epoch_row`. `EPOCH_LEGEND` explains them."""
     return _epoch_table(show_header=True)
 
 
@@ -48,7 +45,7 @@ def epoch_row(record: EpochRecord, sparse_share: float) -> Table:
 
 
 def layer_table(layers: list[LayerRecord]) -> Table:
-    """What the last recorded step showed of every convolution; `LAYER_LEGEND` explains it."""
+    """One row for each convolution of the last recorded step. `LAYER_LEGEND` explains them."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("layer", overflow="fold")
     table.add_column("prunes", no_wrap=True)
@@ -74,8 +71,8 @@ def layer_table(layers: list[LayerRecord]) -> Table:
     return table
 
 
-def place_table(record: EpochRecord, threads: int) -> Table:
-    """The same step on this CPU, on the chip and on its dense twin; `PLACE_LEGEND` explains it."""
+def step_table(record: EpochRecord, threads: int) -> Table:
+    """One step on this CPU, on the chip and on its dense twin. `STEP_LEGEND` explains it."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("one training step on", no_wrap=True)
     for heading in ("ms", "mJ"):
@@ -97,5 +94,5 @@ def _epoch_table(show_header: bool) -> Table:
 
 
 def _gain(dense: float, sparse: float) -> str:
-    """How many times less the chip needs than its dense twin."""
+    """The factor by which the chip needs less than its dense twin."""
     return f"{dense / sparse:.2f}x"

@@ -1,4 +1,4 @@
-"""What train.py writes for TensorBoard: every number of each epoch, densities by layer."""
+"""TensorBoard scalars of a run, for `sparsetrain train --tensorboard FOLDER`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,9 +7,10 @@ from sparsetrain.experiments.training import Trainer
 
 
 class Scalars:
-    """Event files in `folder`, one scalar for each field of an epoch's record and each layer.
+    """Event files in `folder`: a scalar for each field of an epoch's record, densities by layer.
 
-    Raises ModuleNotFoundError with one sentence where tensorboard is not installed.
+    Raises:
+        ModuleNotFoundError: tensorboard is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -17,14 +18,14 @@ class Scalars:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "expected tensorboard to be installed for --tensorboard, got none. Run pip install "
-                "tensorboard"
+                "sparsetrain.experiments.scalars.Scalars: expected tensorboard to be installed, "
+                "got none. Run pip install tensorboard"
             ) from error
         self._writer = SummaryWriter(str(folder))
         self._written = 0
 
     def write(self, trainer: Trainer) -> None:
-        """Write the epochs that ended since the last call."""
+        """Writes the epochs that finished since the last call."""
         for record in trainer.epochs[self._written :]:
             for name, value in asdict(record).items():
                 if name != "epoch":
