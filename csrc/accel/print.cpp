@@ -1,4 +1,4 @@
-// A program as text, for people. No densities: they are not the program's.
+// A program as text. Densities are not printed, because they belong to the workload.
 #include <algorithm>
 #include <sstream>
 
@@ -47,11 +47,9 @@ class Printer {
     const ConvShape& s = shape_ = layer.shape;
     cuts_ = segments(s, b.pass, chip_);
     const Plan p = plan(layer, b.pass, chip_);
-    const char* names[] = {"forward", "grad_input", "grad_weight"};
-    out_ << "pass " << names[static_cast<int>(b.pass)] << " " << layer.name << " x"
-         << list(s.N, s.C, s.H, s.W) << " w" << list(s.K, s.C / s.groups, s.R, s.S) << " y"
-         << list(s.N, s.K, s.P(), s.Q()) << " stride " << s.stride_h << "," << s.stride_w << " pad "
-         << s.pad_h << "," << s.pad_w;
+    out_ << "pass " << pass_name(b.pass) << " " << layer.name << " x" << list(s.N, s.C, s.H, s.W)
+         << " w" << list(s.K, s.C / s.groups, s.R, s.S) << " y" << list(s.N, s.K, s.P(), s.Q())
+         << " stride " << s.stride_h << "," << s.stride_w << " pad " << s.pad_h << "," << s.pad_w;
     if (s.dilation_h != 1 || s.dilation_w != 1)
       out_ << " dilation " << s.dilation_h << "," << s.dilation_w;
     if (s.groups != 1) out_ << " groups " << s.groups;
@@ -78,12 +76,12 @@ class Printer {
     if (detail_ == Detail::kBlock) return;
     int64_t shown = 0;
     for_each_task(b, shape_, std::ssize(cuts_), chip_.pes_per_group, [&](const Task& t) {
-      if (shown++ < most_) b.pass == Pass::kGradWeight ? weights(b, t) : gather(b, t);
+      if (shown++ < most_) b.pass == Pass::kGradWeight ? osrc_task(b, t) : src_task(b, t);
     });
     rest(tasks, "task", "  ");
   }
 
-  void gather(const Block& b, const Task& t) {
+  void src_task(const Block& b, const Task& t) {
     const ConvShape& s = shape_;
     const bool forward = b.pass == Pass::kForward;
     const int64_t depth = (forward ? s.C : s.K) / s.groups;
@@ -121,7 +119,7 @@ class Printer {
     rest(ops, "row operation", "    ");
   }
 
-  void weights(const Block& b, const Task& t) {
+  void osrc_task(const Block& b, const Task& t) {
     const ConvShape& s = shape_;
     const int64_t group = t.out / (s.C / s.groups), channel = t.out % (s.C / s.groups);
     int64_t ops = 0;
@@ -165,6 +163,11 @@ class Printer {
 };
 
 }  // namespace
+
+const char* pass_name(Pass pass) {
+  constexpr const char* kNames[] = {"forward", "grad_input", "grad_weight"};
+  return kNames[static_cast<size_t>(pass)];
+}
 
 std::string print(const Program& program, const Workload& workload, const Config& chip,
                   Detail detail, int64_t most) {
