@@ -13,7 +13,7 @@ COMPILE = mkdir -p build && echo "compiling, a few minutes the first time ..." &
 	{ $(BIN)/python setup.py build_ext --inplace > build/log 2>&1 || { cat build/log; exit 1; }; } && \
 	grep "^sparsetrain: " build/log
 
-.PHONY: build test demo fuzz bench lint tidy sanitize matrix cuda-archs test-gpu bench-gpu clean
+.PHONY: build test demo docs fuzz bench lint tidy sanitize matrix cuda-archs test-gpu bench-gpu clean
 
 # Creates .venv, compiles the extension in place and installs the package in editable mode.
 build: $(VENV)/.built $(VENV)/.installed
@@ -40,6 +40,10 @@ $(VENV)/.test-installed: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[test]"
 	touch $@
 
+$(VENV)/.docs-installed: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[docs]"
+	touch $@
+
 demo: build
 	$(BIN)/sparsetrain train
 	@echo "A page with these results: $(BIN)/sparsetrain train --report report.html" \
@@ -48,6 +52,11 @@ demo: build
 # The test suite, in two processes.
 test: build $(VENV)/.test-installed
 	$(BIN)/python -m pytest -n 2
+
+# The documentation in build/docs, with an API reference from the docstrings. Warnings are errors.
+docs: build $(VENV)/.docs-installed
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs build/docs
+	@echo "Open build/docs/index.html"
 
 # 100,000 random convolution and pruning calls against the oracles.
 fuzz: build $(VENV)/.test-installed
