@@ -1,27 +1,29 @@
-// The three passes of every instruction set against a naive convolution in double, over a list of
-// odd shapes and random ones. Prints one line a failure; exit code 1 if there was any.
+// Tests the CPU convolutions of all instruction sets and storage types against a naive convolution
+// in double, on a list of odd shapes and on random ones. Prints one line for each failure.
+//   test_cpu_conv [RANDOM_SHAPES [SEED]]
 #include <cmath>
 #include <cstdio>
 #include <random>
 #include <type_traits>
 #include <utility>
 
-#include "kernels_run.h"
+#include "cpu_conv_run.h"
 
 namespace sparsetrain::testing {
 namespace {
 
 int failures = 0;
 
-// GCC 12's ThreadSanitizer loses AVX-512 registers, in a single thread too: lists turn to garbage
-// at another place in every run. The other tables deal their tasks in the same way.
+// GCC 12's ThreadSanitizer corrupts AVX-512 registers, even in a single thread: lists contain
+// garbage at varying places. AVX-512 is skipped then; the other instruction sets share its thread
+// structure.
 #if defined(__SANITIZE_THREAD__)
 constexpr bool kThreadSanitizer = true;
 #else
 constexpr bool kThreadSanitizer = false;
 #endif
 
-// Random shapes: channels, sizes and kernels that are multiples of nothing.
+// A random valid shape, often with sizes that no vector or tile divides.
 ConvShape random_shape(std::mt19937& random) {
   const auto in = [&](int64_t low, int64_t high) {
     return std::uniform_int_distribution<int64_t>(low, high)(random);
@@ -66,7 +68,7 @@ void fill(Tensor<T>& t, double density, std::mt19937& random) {
   for (T& v : t.data) v = to_storage<T>(uniform(random) < density ? value(random) : 0.0);
 }
 
-// Calls f(n, k, p, q, c, c in group, r, tap, h, w) for every product of the convolution.
+// Calls f(n, k, p, q, c, c within its group, r, s, h, w) for every product of the convolution.
 template <class F>
 void each_product(const ConvShape& s, F&& f) {
   const int64_t c_group = s.C / s.groups, k_group = s.K / s.groups;
@@ -86,10 +88,12 @@ void each_product(const ConvShape& s, F&& f) {
         }
 }
 
+// Counts a failure if got differs from expected by more than rounding can explain. magnitude: the
+// sums of |products|.
 template <class T>
 void compare(const char* isa, const char* pass, const ConvShape& s, const Tensor<T>& got,
-             const Tensor<double>& wanted, const Tensor<double>& magnitude) {
-  // Rounding grows with the sum of |products|; storage rounds once more.
+             const Tensor<double>& expected, const Tensor<double>& magnitude) {
+  // The rounding error grows with the sum of |products|; storing the result rounds once more.
   const double unit = std::is_same_v<T, double> ? 1e-14 : 1e-5;
   const double storage = sizeof(T) > 2 ? 0 : std::is_same_v<T, BFloat16> ? 1.0 / 256 : 1.0 / 2048;
   double worst = 0;
@@ -97,21 +101,23 @@ void compare(const char* isa, const char* pass, const ConvShape& s, const Tensor
     for (int64_t b = 0; b < got.sizes[1]; ++b)
       for (int64_t i = 0; i < got.sizes[2]; ++i)
         for (int64_t j = 0; j < got.sizes[3]; ++j) {
-          const double want = wanted.at(a, b, i, j);
-          const double room =
-              unit * magnitude.at(a, b, i, j) + storage * std::abs(want) + 1e-30 + storage * 1e-4;
-          const double error = std::abs(to_double(got.at(a, b, i, j)) - want) / room;
+          const double exact = expected.at(a, b, i, j);
+          const double bound =
+              unit * magnitude.at(a, b, i, j) + storage * std::abs(exact) + 1e-30 + storage * 1e-4;
+          const double error = std::abs(to_double(got.at(a, b, i, j)) - exact) / bound;
           worst = std::isnan(error) ? INFINITY : std::max(worst, error);
         }
   if (worst <= 1) return;
   ++failures;
   std::printf(
-      "%s %s: error %.3g of what rounding allows; N%ld C%ld H%ld W%ld K%ld R%ld S%ld stride "
+      "%s %s: error is %.3g times what rounding allows; N%ld C%ld H%ld W%ld K%ld R%ld S%ld stride "
       "%ld,%ld pad %ld,%ld dilation %ld,%ld groups %ld, channels_last %d, %zu bytes\n",
       isa, pass, worst, s.N, s.C, s.H, s.W, s.K, s.R, s.S, s.stride_h, s.stride_w, s.pad_h, s.pad_w,
       s.dilation_h, s.dilation_w, s.groups, got.channels_last, sizeof(T));
 }
 
+// Checks all passes for one shape. A suffix 0 marks exact results, a suffix 1 the sums of
+// |products|.
 template <class T>
 void check(const ConvShape& s, double density, bool last, bool weight_last, std::mt19937& random) {
   const int64_t c_group = s.C / s.groups, P = s.P(), Q = s.Q();
@@ -156,7 +162,7 @@ void check(const ConvShape& s, double density, bool last, bool weight_last, std:
     if (has_swapped_operands(s)) {
       Tensor<T> swapped = dw;
       run_grad_weight(k, s, 3, true, x, dy, swapped);
-      compare(k.name, "grad_weight by x", s, swapped, dw0, dw1);
+      compare(k.name, "grad_weight with swapped operands", s, swapped, dw0, dw1);
     }
     k.channel_sums(std::as_const(dy).view(), s.N, s.K, P * Q, 0, s.K, db.data.data());
     compare(k.name, "grad_bias", s, db, db0, db1);
@@ -169,9 +175,9 @@ void check(const ConvShape& s, double density, bool last, bool weight_last, std:
   }
 }
 
-// Sizes of one, padding and dilation past the image, strides past it, kernels
-// as large as the image, one channel more than a tile or a vector holds.
-const ConvShape kOdd[] = {
+// Sizes of 1; padding, dilation and strides larger than the image; kernels as large as the image;
+// one channel more than a tile or a vector holds.
+const ConvShape kOddShapes[] = {
     {.N = 1, .C = 1, .H = 1, .W = 1, .K = 1, .R = 1, .S = 1},
     {.N = 1, .C = 1, .H = 1, .W = 1, .K = 1, .R = 7, .S = 7, .pad_h = 3, .pad_w = 3},
     {.N = 1, .C = 2, .H = 2, .W = 3, .K = 2, .R = 3, .S = 5, .pad_h = 20, .pad_w = 30},
@@ -185,7 +191,7 @@ const ConvShape kOdd[] = {
 
 void check_all(int shapes, uint32_t seed) {
   std::mt19937 random(seed);
-  for (const ConvShape& s : kOdd) {
+  for (const ConvShape& s : kOddShapes) {
     for (const bool last : {false, true}) {
       check<float>(s, 0.5, last, !last, random);
       check<double>(s, 0.5, last, last, random);

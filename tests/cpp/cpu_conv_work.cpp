@@ -1,17 +1,18 @@
-// The kernels do exactly the multiply-adds that have a nonzero and a tap that lands: with a vector
-// type that counts, against a count over all nonzeros.
+// Tests that the CPU convolutions multiply nonzeros only, and each with exactly the taps that
+// contribute to the result: a vector type that counts multiply-adds against a count over all
+// nonzeros.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <type_traits>
 
 #include "check.h"
+#include "cpu_conv_run.h"
 #include "kernels/cpu/inline.h"
-#include "kernels_run.h"
 
 namespace sparsetrain::counting {
 
-std::atomic<int64_t> multiply_adds = 0;  // of whole vectors
+std::atomic<int64_t> multiply_adds = 0;  // each of a whole vector
 
 using Number = float;
 namespace plain {
@@ -38,14 +39,14 @@ using sparsetrain::ConvShape;
 using sparsetrain::Pass;
 using sparsetrain::testing::Tensor;
 
-// Every `step`-th element is nonzero; step 0: none.
+// Sets every `step`-th element to 1; none for step 0.
 void fill(Tensor<float>& t, size_t step) {
   for (size_t i = 0; step > 0 && i < t.data.size(); i += step) t.data[i] = 1;
 }
 
-// Vectors that one nonzero of source pixel (i, j) meets: for every kernel row that lands in the
-// output and every piece of it that lands, its slots.
-int64_t scatter_work(const sparsetrain::ScatterPlan& plan, int64_t i, int64_t j) {
+// The multiply-adds of one nonzero of source pixel (i, j): the slots of all pieces that cover the
+// pixel, for every kernel row that contributes to an output row.
+int64_t multiply_adds_of(const sparsetrain::ScatterPlan& plan, int64_t i, int64_t j) {
   int64_t rows = 0, slots = 0;
   for (int64_t out = 0; out < plan.out_height; ++out) {
     for (int64_t r = 0; r < plan.shape.R; ++r) rows += plan.source_row(out, r) == i;
@@ -72,7 +73,7 @@ void check_scatter(const ConvShape& s, Pass pass, size_t step, bool last) {
     for (int64_t a = 0; a < source.sizes[1]; ++a)
       for (int64_t i = 0; i < plan.source_height; ++i)
         for (int64_t j = 0; j < plan.source_width; ++j)
-          if (source.at(n, a, i, j) != 0) expected += scatter_work(plan, i, j);
+          if (source.at(n, a, i, j) != 0) expected += multiply_adds_of(plan, i, j);
   sparsetrain::counting::multiply_adds = 0;
   sparsetrain::testing::run_scatter<float>(table, s, pass, source, w, nullptr, out);
   CHECK(sparsetrain::counting::multiply_adds == expected);
@@ -120,5 +121,5 @@ int main() {
       }
     }
   }
-  std::puts("work: multiply-adds equal the count over nonzeros");
+  std::puts("multiply-adds equal the count over nonzeros");
 }
