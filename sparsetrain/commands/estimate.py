@@ -92,7 +92,7 @@ def _show(comparison: accel.Comparison, rows: list[dict[str, Any]], table: accel
             f"{row['macs'] / max(1, row['dense_macs']):.2f}",
             f"{row['cycles'] / 1e3:.1f}",
             f"{row['dense_cycles'] / row['cycles']:.2f}",
-            f"{row['utilisation']:.2f}",
+            f"{row['utilization']:.2f}",
             row["bound"],
             f"{row['energy_pj'] / 1e6:.1f}",
             "/".join(f"{100 * part / max(row['energy_pj'], 1e-30):.0f}" for part in parts),

@@ -5,8 +5,8 @@ import json
 import re
 
 import pytest
+from helpers.command_line import TINY, run
 from helpers.paths import ROOT
-from test_accel_commands import TINY, run
 from test_formats import DOCUMENT, assert_documented, documented
 
 from sparsetrain import accel

@@ -1,4 +1,4 @@
-"""A grid of chips under one workload: cycles, energy, an area proxy and the Pareto front."""
+"""One workload on a grid of chips: cycles, energy, an area proxy and the Pareto front."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from sparsetrain.accel.core import Config, Prices, dense_twin
 from sparsetrain.accel.layers import Workload
 from sparsetrain.accel.report import estimate
 
-# A PE (16-bit multiplier, 32-bit adder, control, its 0.5 KB register) is counted as this much SRAM,
-# and a byte a cycle of port or DRAM interface as so much. Assumptions, good for ranking only.
+# KB of SRAM that stand for a PE (16-bit multiplier, 32-bit adder, control, 0.5 KB of registers) and
+# for one byte a cycle of a port and of the DRAM interface. Assumed; suitable only to rank chips.
 PE_KB = 2.0
 PORT_BYTE_KB = 0.25
 DRAM_BYTE_KB = 4.0
@@ -20,18 +20,29 @@ DRAM_BYTE_KB = 4.0
 
 @dataclass(frozen=True)
 class Point:
-    """One chip of a grid; `pareto`: no other is at least as good in cycles and in energy."""
+    """One chip of a grid, with its results.
+
+    Attributes:
+        chip: the chip.
+        varied: the names of the numbers that the grid varies.
+        cycles: cycles of the step.
+        energy_pj: energy of the step with DRAM, in pJ.
+        speedup: cycles of the chip's own dense twin divided by `cycles`.
+        area_proxy_kb: area in KB of SRAM; see `area_proxy_kb()`.
+        pareto: True if no other chip of the grid is better in cycles or energy and at least as good
+            in the other.
+    """
 
     chip: Config
     varied: tuple[str, ...]
     cycles: int
     energy_pj: float
-    speedup: float  # over its own dense twin
+    speedup: float
     area_proxy_kb: float
     pareto: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """The varied numbers and the results, flat."""
+        """Returns the varied numbers and the results in one dictionary."""
         numbers = {name: getattr(self.chip, name) for name in self.varied}
         results = {
             "cycles": self.cycles,
@@ -44,7 +55,7 @@ class Point:
 
 
 def area_proxy_kb(machine: Config) -> float:
-    """SRAM equivalents of a chip (buffer, PEs, ports, DRAM interface), to rank chips by."""
+    """Returns the area of buffer, PEs, ports and DRAM interface in KB of SRAM, to rank chips."""
     return (
         machine.buffer_bytes / 1024
         + PE_KB * machine.pes
@@ -59,10 +70,19 @@ def explore(
     vary: Mapping[str, Sequence[int]] | None = None,
     prices: Prices = DEFAULT_PRICES,
 ) -> list[Point]:
-    """`workload` on every combination of the numbers in `vary`, by the closed form.
+    """Estimates a workload on every chip of a grid with the closed form.
+
+    Args:
+        workload: the step.
+        base: the chip whose numbers are varied.
+        vary: values by the name of a number of the chip. The grid has all their combinations.
+        prices: the price table of the energies.
+
+    Returns:
+        One point for each combination; the last number of `vary` varies fastest.
 
     Raises:
-        ValueError: an unknown number, or one that no chip can have.
+        ValueError: an unknown number, or a value outside its range.
     """
     grid = dict(vary or {})
     names = tuple(grid)
@@ -87,7 +107,11 @@ def explore(
 
 
 def _front(costs: list[tuple[int, float]]) -> set[int]:
-    """Indices that nothing dominates: up in cycles, each new least energy and what equals it."""
+    """Returns the indices of (cycles, energy) that no other entry dominates.
+
+    In the order of rising cycles, these are the entries whose energy is below that of all earlier
+    entries, and the entries equal to one of these.
+    """
     front, best = set(), (0, float("inf"))
     for index in sorted(range(len(costs)), key=lambda i: costs[i]):
         if costs[index][1] < best[1]:
