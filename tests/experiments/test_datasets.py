@@ -1,4 +1,4 @@
-"""The image files: what ships is what it says, every layout loads, every damage is named."""
+"""Data sets: the shipped images, all layouts of files, and a refusal of every damage."""
 
 import gzip
 import hashlib
@@ -31,7 +31,7 @@ def refused(error: type[Exception], expected: str, data_dir: Path | None, name="
     assert expected in message and ", got " in message and "\n" not in message
 
 
-def test_shipped_subset_is_large_balanced_and_small_on_disk():
+def test_the_shipped_subset_is_large_balanced_and_small_on_disk():
     data = datasets.load()
     assert len(data.train) >= 10_000 and len(data.test) >= 2_000
     assert data.train.images.shape[1:] == (1, 28, 28)
@@ -41,13 +41,13 @@ def test_shipped_subset_is_large_balanced_and_small_on_disk():
     assert sum(path.stat().st_size for path in datasets.SHIPPED.iterdir()) < 6_000_000
 
 
-def test_shipped_files_are_reproducible_archives():
+def test_the_shipped_archives_have_no_time_stamp():
     for path in datasets.SHIPPED.glob("*.gz"):
-        assert path.read_bytes()[4:8] == bytes(4)  # no time stamp
+        assert path.read_bytes()[4:8] == bytes(4)  # bytes 4 to 7 of a gzip file
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="dataset-fashion-mnist is not installed")
-def test_shipped_subset_begins_the_full_set():
+def test_the_shipped_subset_is_the_beginning_of_the_full_set():
     full, subset = datasets.load(data_dir=DEBIAN), datasets.load()
     assert (len(full.train), len(full.test)) == (60_000, 10_000)
     for whole, part in ((full.train, subset.train), (full.test, subset.test)):
@@ -63,7 +63,7 @@ def test_every_layout_gives_the_same_data(tmp_path, folder, layout, zipped):
     assert other.fingerprint == datasets.load(data_dir=folder).fingerprint
 
 
-def test_fingerprint_sees_one_changed_label(folder):
+def test_the_fingerprint_depends_on_every_label(folder):
     before = datasets.load(data_dir=folder).fingerprint
     path = folder / "t10k-labels-idx1-ubyte.gz"
     content = bytearray(gzip.decompress(path.read_bytes()))
@@ -82,7 +82,7 @@ def test_idx_files_read_as_written(tmp_path_factory, shape, zipped, seed):
     assert torch.equal(datasets.read_idx(path), values)
 
 
-def test_missing_file_is_named(folder):
+def test_a_missing_file_is_named(folder):
     (folder / "train-labels-idx1-ubyte.gz").unlink()
     refused(FileNotFoundError, "train-labels-idx1-ubyte or train-labels-idx1-ubyte.gz", folder)
     refused(FileNotFoundError, "train-images-idx3-ubyte", folder / "nowhere")
@@ -91,9 +91,9 @@ def test_missing_file_is_named(folder):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (lambda content: gzip.compress(content)[:-100], "a whole gzip file"),
-        (lambda content: content, "a whole gzip file"),
-        (lambda content: gzip.compress(content)[:200] + bytes(300), "a whole gzip file"),
+        (lambda content: gzip.compress(content)[:-100], "a complete gzip file"),
+        (lambda content: content, "a complete gzip file"),
+        (lambda content: gzip.compress(content)[:200] + bytes(300), "a complete gzip file"),
         (lambda content: gzip.compress(b""), "an idx file of bytes"),
         (lambda content: gzip.compress(content[:9]), "an idx file of bytes"),
         (lambda content: gzip.compress(b"\0\0\x0d" + content[3:]), "an idx file of bytes"),
@@ -119,19 +119,28 @@ def test_labels_that_do_not_fit_are_refused(folder, labels):
     refused(ValueError, "to be 192 labels from 0 to 9", folder)
 
 
-def test_unknown_data_set_lists_the_known_ones():
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("keep", [0, 3, 15, 16, 1000])
+def test_a_truncated_file_is_refused(tmp_path, zipped, keep):
+    folder = small_data.write(tmp_path / "data", zipped=zipped)
+    path = next(folder.glob("train-images*"))
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(ValueError, f"expected {path} to be", folder)
+
+
+def test_an_unknown_data_set_lists_the_known_ones():
     refused(ValueError, "one of fashion-mnist, cifar10", None, name="mnist")
 
 
-def test_cifar10_says_what_it_needs(tmp_path, monkeypatch):
+def test_cifar10_names_what_is_missing(tmp_path, monkeypatch):
     pytest.importorskip("torchvision")
     refused(FileNotFoundError, "cifar-10-batches-py", None, name="cifar10")
-    refused(FileNotFoundError, "a whole cifar-10-batches-py", tmp_path, name="cifar10")
+    refused(FileNotFoundError, "a complete cifar-10-batches-py", tmp_path, name="cifar10")
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     refused(ModuleNotFoundError, "torchvision to be installed", tmp_path, name="cifar10")
 
 
-def test_cifar10_loads_what_torchvision_lays_down(tmp_path, monkeypatch):
+def test_cifar10_loads_torchvision_s_files(tmp_path, monkeypatch):
     cifar10 = pytest.importorskip("torchvision.datasets").CIFAR10
     base = tmp_path / cifar10.base_folder
     base.mkdir()
@@ -169,12 +178,12 @@ def test_streams_depend_on_their_key_alone():
 
 
 @pytest.mark.parametrize("shift", [0, 2])
-def test_augmented_images_are_mirrored_and_moved_ones(shift):
+def test_augmentation_mirrors_and_moves_images(shift):
     images = torch.randint(1, 256, (40, 3, 6, 5), dtype=torch.uint8)
     moved = datasets.augment(images, shift, datasets.stream(1))
     padded = torch.nn.functional.pad(images, (shift,) * 4)
     steps = range(2 * shift + 1)
-    seen = []
+    drawn = []
     for original, image in zip(padded, moved, strict=True):
         found = [
             (mirrored, row, column)
@@ -184,5 +193,5 @@ def test_augmented_images_are_mirrored_and_moved_ones(shift):
             if torch.equal(source[:, row : row + 6, column : column + 5], image)
         ]
         assert found
-        seen += found
-    assert len(set(seen)) > len(steps) ** 2  # both mirrorings, many corners
+        drawn += found
+    assert len(set(drawn)) > len(steps) ** 2  # mirrored and not, many positions
