@@ -1,5 +1,10 @@
 """Settings of Sphinx, which `make docs` runs to build the documentation site in build/docs."""
 
+import re
+
+from sphinx.application import Sphinx
+from sphinx.ext.napoleon import GoogleDocstring
+
 from sparsetrain.version import __version__
 
 project = "SparseTrain"
@@ -15,7 +20,6 @@ extensions = [
     "sphinx_click",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["requirements.txt"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4  # links such as kernels.md#other-processors, as GitHub has them
@@ -33,10 +37,13 @@ napoleon_use_ivar = True
 napoleon_preprocess_types = False
 
 nitpicky = True
-# Names that other projects document. Their inventories would need a network during the build.
 nitpick_ignore_regex = [
+    # Other projects document these. Their inventories would need a network during the build.
     (r"py:.*", r"(torch|nn|np|numpy|click|optim|os|plotly|go|pathlib|collections)\..*"),
     (r"py:.*", r"(Tensor|Module|Path|Iterator|Iterable|Sequence|Mapping|Callable|Any|Literal).*"),
+    # Internal types in signatures.
+    (r"py:.*", r"(sparsetrain\.)?_C\..*"),
+    (r"py:.*", r".*\.M"),
 ]
 
 html_theme = "furo"
@@ -45,3 +52,21 @@ html_show_sphinx = False
 html_copy_source = False
 copybutton_prompt_text = "$ "
 copybutton_exclude = ".linenos, .gp"
+
+
+# Napoleon takes text before a colon in the docstring of a property for a type. Here it is text.
+GoogleDocstring._consume_inline_attribute = (  # type: ignore[method-assign]
+    lambda self: ("", self._dedent(self._consume_to_end()))
+)
+
+_OUTSIDE = re.compile(r"(?<!!)\[([^\]]*)\]\(\.\./([^)]*)\)")
+
+
+def name_files_outside(app: Sphinx, page: str, source: list[str]) -> None:
+    """Replaces links to files outside docs, which the site does not contain, by their paths."""
+    source[0] = _OUTSIDE.sub(r"`\2`", source[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", name_files_outside)
