@@ -3,6 +3,7 @@
 import pytest
 
 from sparsetrain import accel
+from sparsetrain.accel.core import named_chips, named_prices
 
 
 def test_a_changed_chip_is_another_immutable_value():
@@ -23,6 +24,40 @@ def test_named_chips_and_prices_are_found_by_their_name():
     assert all(accel.chip(name) is chip and chip.name == name for name, chip in accel.CHIPS.items())
     assert all(accel.prices(name) is t and t.name == name for name, t in accel.PRICES.items())
     assert accel.prices(accel.PRICES["eyeriss_ratios"]) is accel.PRICES["eyeriss_ratios"]
+
+
+def step(N=2, C=32, H=8, W=8, K=32, R=3, S=3):
+    """A step of one layer with realistic densities."""
+    densities = {"x_density": 0.4, "mask_density": 0.4, "dy_density": 0.2}
+    return accel.Workload((accel.Layer("a", N, C, H, W, K, R, S, padding=(1, 1), **densities),))
+
+
+@pytest.mark.parametrize("name", accel.CHIPS)
+def test_every_chip_that_ships_simulates_a_step_as_the_closed_form_estimates_it(name):
+    chip = accel.CHIPS[name]
+    simulated, estimated = accel.simulate(step(), chip), accel.estimate(step(), chip)
+    assert simulated.cycles == pytest.approx(estimated.cycles, rel=0.1)
+    for report in (simulated, estimated):
+        assert report.cycles >= max(accel.limits(report.total, chip).values())
+    if chip.skips_zeros:
+        assert accel.compare(step(), chip).speedup > 1
+    else:
+        assert accel.compare(step(), chip).speedup == 1
+
+
+def test_chips_and_price_tables_that_ship_have_different_names_and_numbers():
+    for values in (named_chips(), named_prices()):
+        assert len({value.name for value in values}) == len(values)
+    chips = [tuple(chip.replace(name="").as_dict().items()) for chip in named_chips()]
+    assert len(set(chips)) == len(chips)
+
+
+@pytest.mark.parametrize("name", accel.PRICES)
+def test_a_memory_farther_from_the_multiplier_costs_no_less(name):
+    table = accel.PRICES[name]
+    assert 0 < table.mac_pj
+    for buffer_pj in (table.buffer_read_pj, table.buffer_write_pj):
+        assert 0 < table.register_pj <= buffer_pj <= table.dram_pj
 
 
 def free(**prices):
