@@ -35,7 +35,8 @@ def pruning_state(model: nn.Module) -> dict[str, Any]:
         model: A converted model, or one that contains a ``PruneGrad``.
 
     Returns:
-        A dict that ``torch.load(weights_only=True)`` accepts:
+        A dict that ``torch.load(weights_only=True)`` accepts. It has
+        these entries:
 
         - ``"version"``: 2.
         - ``"world_size"``, ``"rank"``: those of this process.
