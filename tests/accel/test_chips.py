@@ -55,7 +55,7 @@ def test_chips_and_price_tables_that_ship_have_different_names_and_numbers():
 @pytest.mark.parametrize("name", accel.PRICES)
 def test_a_memory_farther_from_the_multiplier_costs_no_less(name):
     table = accel.PRICES[name]
-    assert 0 < table.mac_pj
+    assert table.mac_pj > 0
     for buffer_pj in (table.buffer_read_pj, table.buffer_write_pj):
         assert 0 < table.register_pj <= buffer_pj <= table.dram_pj
 
