@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _OVERRIDE_KEYS = ("rate", "density", "placement", "backend")
 _ATTRIBUTES = ("backend", "check_finite", "placement", "reason", "_last_call")
 _CHILDREN = ("pruner", "input_counter", "grad_counter")
-Model = TypeVar("Model", bound=nn.Module)
+M = TypeVar("M", bound=nn.Module)
 
 
 class _Plan(NamedTuple):
@@ -44,7 +44,7 @@ class _Plan(NamedTuple):
 
 
 def convert(
-    model: Model,
+    model: M,
     rate: float | None = None,
     *,
     density: float | None = None,
@@ -53,7 +53,7 @@ def convert(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     measure_every: int = 0,
     check_finite: bool = False,
-) -> Model:
+) -> M:
     """Turns every nn.Conv2d of a model into a SparseConv2d, in place.
 
     The modules remain the same objects, with the same Parameters, hooks and ``state_dict`` keys.
@@ -116,7 +116,7 @@ def convert(
     return model
 
 
-def revert(model: Model) -> Model:
+def revert(model: M) -> M:
     """Turns every SparseConv2d of a model back into an nn.Conv2d, in place.
 
     Removes all that convert added. A layer that was parametrized after convert stays parametrized.
