@@ -34,9 +34,9 @@ using at::Tensor;
 
 constexpr double kRate = 0.9, kLearningRate = 0.05, kMomentum = 0.9;
 constexpr int64_t kHistory = 4, kBatch = 64;
-// threshold / mean of |g| for a pruning rate p = kRate, if g is normal and a share p of |g| is
-// below the threshold: quantile((1 + p) / 2) * sqrt(pi / 2) = erfinv(p) * sqrt(pi), and erfinv(0.9)
-// = 1.1630872.
+// threshold / mean of |g|, if g is normal and a share p = kRate of |g| is below the threshold. That
+// is quantile((1 + p) / 2) * sqrt(pi / 2) = erfinv(p) * sqrt(pi). For p = 0.9, erfinv(p)
+// is 1.1630872.
 const double kFactor = 1.1630872 * std::sqrt(M_PI);
 
 Tensor parameter(at::IntArrayRef sizes, double scale) {

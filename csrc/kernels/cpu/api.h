@@ -45,11 +45,11 @@ struct TensorView {
   bool channels_last() const { return stride[1] == 1; }
 };
 
-// The nonzeros of a tensor as compressed rows, one list of entries a pixel and channel tile. An
-// entry has a value and an offset. The entries of channel tile t (over all groups) in row i (image
-// * height
-// + row) at pixel j are base[t * rows + i] + [start[j], start[j + 1]), where rows = source_rows()
-// and start points at element (t * rows + i) * (source_width + 1) of the array `start`.
+// The nonzeros of a tensor as compressed rows, with one list of entries for each pixel and channel
+// tile. An entry has a value and an offset. Let t be a channel tile, counted over all groups, and
+// let i = image * height + row. Then the entries at column j of row i are base[n] + [start[j],
+// start[j + 1]), where n = t * plan.source_rows() + i, and where `start` is the array's part from
+// element n * (source_width + 1) on.
 template <class Scalar>
 struct PixelLists {
   Scalar* value;     // [plan.list_entries()]
@@ -59,16 +59,16 @@ struct PixelLists {
   int64_t* base;     // [plan.list_bases()]
 };
 
-// The nonzeros of a tensor as compressed columns, one list of entries a channel and band. The
-// entries of channel k in band b, in pixel order, are base[b] + [start[k], start[k + 1]), where
-// start points at element b * (channels + 1) of the array `start`.
+// The nonzeros of a tensor as compressed rows, with one list of entries for each channel and band.
+// The entries of channel k in band b, in pixel order, are base[b] + [start[k], start[k + 1]), where
+// `start` is the array's part from element b * (channels + 1) on.
 template <class Scalar>
 struct ChannelLists {
   Scalar* value;     // [plan.list_entries()]
   uint32_t* offset;  // [plan.list_entries()]: bytes from the first pixel of the band's padded copy
                      // of x to the pixel that tap (0, 0) reads for the entry
-  uint32_t* start;  // [plan.list_starts()]
-  int64_t* base;    // [plan.bands()]
+  uint32_t* start;   // [plan.list_starts()]
+  int64_t* base;     // [plan.bands()]
 };
 
 // The functions of one instruction set for one storage type.

@@ -17,8 +17,8 @@ struct TapBox {
   int rows, taps;
 };
 
-// A part of dy whose padded copy of x fits into L1: images [image, image + images), rows [row, row
-// + rows), columns [column, column + columns). Only bands of whole images have several images.
+// A part of dy whose padded copy of x fits into L1: ranges of images, rows and columns, each given
+// by its first element and its length. Only bands of whole images have several images.
 struct Band {
   int64_t image, images, row, rows, column, columns;
   int64_t pixels() const { return images * rows * columns; }
