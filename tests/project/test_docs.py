@@ -1,4 +1,4 @@
-"""Pages of the documentation: Python blocks run, links lead somewhere, every page is in the site."""
+"""Pages of the documentation: Python blocks run, links lead somewhere, the site has all pages."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Files that other tools read: hosted CI, issue templates, pre-commit hooks, citation, changelog."""
+"""Files that other tools read: hosted CI, issue templates, commit hooks, citation, changelog."""
 
 import re
 import subprocess

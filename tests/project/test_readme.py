@@ -33,9 +33,9 @@ def test_python_blocks_run(capsys):
 
 
 def test_commands_run(tmp_path, monkeypatch):
-    """On a few of the shipped images. `make` and `pip` are not run: `make` because it would run this.
+    """Runs them on a few of the shipped images.
 
-    `make --dry-run` shows that the target exists.
+    pip is not run. make only shows what it would do, because `make test` runs this test.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets, "SHIPPED", small_data.write(tmp_path / "data", train=64))
