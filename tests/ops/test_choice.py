@@ -2,24 +2,16 @@
 
 import copy
 import itertools
-import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_formats import assert_documented
 
 import sparsetrain
-from sparsetrain.__main__ import main
 from sparsetrain._native import _C, PASSES
 from sparsetrain.tuning import cpu as tuning
-from sparsetrain.tuning import fit
 
-COSTS = "## Costs of `auto`: `python -m sparsetrain tune FILE`"
 SHAPES = [
     # N, C, H, W, K, R, S, padding: no vector is full somewhere, kernels of one tap to 81.
     (4, 19, 9, 11, 35, 3, 3, (1, 1)),
@@ -192,53 +184,6 @@ def test_refusals_of_files(tmp_path, text, message):
         sparsetrain.set_costs(file)
     with pytest.raises(FileNotFoundError, match="no file"):
         sparsetrain.set_costs(tmp_path / "none.json")
-
-
-@settings(deadline=None)
-@given(st.lists(st.lists(st.floats(0.1, 1), min_size=3, max_size=3), min_size=4, max_size=8),
-       st.lists(st.floats(-1, 1), min_size=8, max_size=8))  # fmt: skip
-def test_least_squares_are_non_negative_and_no_neighbour_is_better(rows, wanted):
-    matrix, b = torch.tensor(rows).double(), torch.tensor(wanted[: len(rows)]).double()
-    x = fit.non_negative_least_squares(matrix, b)
-    assert (x >= 0).all()
-    least = (matrix @ x - b).norm()
-    for column, step in itertools.product(range(3), (-1e-3, 1e-3)):
-        other = x.clone()
-        other[column] = max(0.0, other[column] + step)
-        assert (matrix @ other - b).norm() >= least - 1e-9  # rounding of lstsq
-
-
-def test_tune_writes_a_table_that_can_be_used(tmp_path, monkeypatch, own_costs):
-    monkeypatch.setattr(tuning, "SHAPES", (fit.Shape(2, 32, 8, 32, 3, 1),) * 3)
-    file = tmp_path / "costs.json"
-    run = CliRunner().invoke(main, ["tune", str(file), "--dtype", "float32"])
-    assert run.exit_code == 0, run.output
-    content = json.loads(file.read_text())
-    assert_documented(content, COSTS)
-    table = content["costs"]
-    assert list(table) == ["isa", *sorted(tuning.DTYPES), "cuda"]
-    for storage, name in itertools.product(tuning.DTYPES, PASSES):
-        assert_documented(table[storage][name], COSTS, "### `costs`", ordered=False)
-    assert table["bfloat16"] == sparsetrain.costs()["bfloat16"]
-    assert table["float32"] != sparsetrain.costs()["float32"]
-    sparsetrain.set_costs(file)
-    assert sparsetrain.costs() == table
-
-
-def test_tune_keeps_what_it_does_not_time(tmp_path, monkeypatch, own_costs):
-    """The costs of GPUs, of a file that another instruction set's were in; no file but its own."""
-    monkeypatch.setattr(tuning, "SHAPES", (fit.Shape(2, 32, 8, 32, 3, 1),) * 3)
-    file = tmp_path / "costs.json"
-    units = dict.fromkeys(_C.CUDA_UNITS, 1.0)
-    gpu = {"9.0": {"bf16": dict.fromkeys(PASSES, units)}}
-    other = {**sparsetrain.costs(), "isa": "vax", "cuda": gpu}
-    file.write_text(json.dumps({"torch": "2.15", "costs": other}))
-    assert CliRunner().invoke(main, ["tune", str(file), "--dtype", "float32"]).exit_code == 0
-    table = json.loads(file.read_text())["costs"]
-    assert table["cuda"] == gpu and table["isa"] == sparsetrain.costs()["isa"]
-    file.write_text("[1, 2]")
-    refused = CliRunner().invoke(main, ["tune", str(file)])
-    assert refused.exit_code != 0 and file.read_text() == "[1, 2]"
 
 
 def test_a_pruning_state_brings_its_costs_along(own_costs):

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 import sparsetrain
 from sparsetrain._native import _C, PASSES
-from sparsetrain.tuning import cuda as tuning_cuda
-from sparsetrain.tuning import fit
 
 GPU = "9.0"
 SHAPE = ((8, 64, 32, 32), (64, 64, 3, 3), 1, 1)
@@ -262,23 +260,3 @@ def test_a_pruning_state_brings_the_costs_of_its_gpu_along():
     del tuned["cuda"]  # of an older version
     sparsetrain.load_pruning_state(model, {**state, "costs": tuned})
     assert sparsetrain.costs() == shipped
-
-
-@pytest.mark.parametrize("name", PASSES)
-@pytest.mark.parametrize("precision", ["fp32", "fp64"])
-def test_the_fit_finds_the_costs_that_made_the_times(name, precision):
-    """Times that are exactly counts times costs, up to the four digits that are kept."""
-    costs = dict(zip(_C.CUDA_UNITS, (2e-5, 3e-3, 9e3, 700, 0.3, 0.05, 4e-3, 2e4), strict=True))
-    samples = {tuple(units): [] for units in (tuning_cuda.DENSE_UNITS, tuning_cuda.SPARSE_UNITS)}
-    for shape, density in itertools.product(tuning_cuda.SHAPES, fit.DENSITIES):
-        work = _C.cuda_work(
-            shape.conv_shape(), getattr(_C.Pass, name), _C.Precision.__members__[precision], density
-        )
-        for units, made in samples.items():
-            names = tuning_cuda.DENSE_UNITS | tuning_cuda.SPARSE_UNITS
-            counts = {u: getattr(work, names[u]) if names[u] else 1 for u in units}
-            ns = sum(costs[unit] * count for unit, count in counts.items())
-            made.append(fit.Sample(work, ns))
-    dense, sparse = samples.values()
-    fitted = fit.fit(tuning_cuda.DENSE_UNITS, dense) | fit.fit(tuning_cuda.SPARSE_UNITS, sparse)
-    assert fitted == pytest.approx(costs, rel=1e-3)
