@@ -50,7 +50,7 @@ class OsrcModel {
   OsrcModel(const Profile& profile, const Plan& plan, const Config& chip)
       : profile_(profile), shape_(profile.shape()), plan_(plan), chip_(chip) {
     patterns_ = patterns(shape_, plan.k_tile, chip.pes_per_group);
-    cuts_ = segments(shape_, Pass::kGradWeight, chip);
+    segments_ = segments(shape_, Pass::kGradWeight, chip);
     x_quantiles_ = profile.x_quantiles(false, 8);
     dy_quantiles_ = profile.dy_quantiles(8);
     nonzero_bytes_ = static_cast<double>(chip.value_bits + chip.offset_bits) / 8;
@@ -105,22 +105,24 @@ class OsrcModel {
     row.x_bytes.assign(r_count, 0.0);
     row.x_elements.assign(r_count, 0.0);
     row.macs.assign(r_count, 0.0);
-    for (const Segment& cut : cuts_) {
-      const double dy = chip_.skips_zeros ? profile_.dy_row(n, p, cut.out_begin, cut.out_end) / k
-                                          : static_cast<double>(cut.width());
+    for (const Segment& segment : segments_) {
+      const double dy = chip_.skips_zeros
+                            ? profile_.dy_row(n, p, segment.out_begin, segment.out_end) / k
+                            : static_cast<double>(segment.width());
       row.dy_elements += dy;
       const int64_t reach = int64_t{1} << chip_.offset_bits;
-      const int64_t headers = (cut.out_end - 1) / reach - cut.out_begin / reach + 1;
-      row.dy_bytes += row_bytes(dy, cut.width(), headers, chip_);
+      const int64_t headers = (segment.out_end - 1) / reach - segment.out_begin / reach + 1;
+      row.dy_bytes += row_bytes(dy, segment.width(), headers, chip_);
       for (const RowUse& use : uses) {
         const auto r = static_cast<size_t>(use.r);
         const double x = chip_.skips_zeros
-                             ? profile_.x_row(n, use.row, cut.in_begin, cut.in_end) / c
-                             : static_cast<double>(cut.used);
+                             ? profile_.x_row(n, use.row, segment.in_begin, segment.in_end) / c
+                             : static_cast<double>(segment.used);
         row.x_elements[r] += x;
-        row.x_bytes[r] += row_bytes(x, cut.used, cut.headers, chip_);
-        profile_.windows(n, use.row, false, cut.out_begin, cut.out_end, 0, shape_.W, &window_);
-        row.macs[r] += profile_.pairs(n, p, cut.out_begin, window_) / (c * k);
+        row.x_bytes[r] += row_bytes(x, segment.used, segment.headers, chip_);
+        profile_.windows(n, use.row, false, segment.out_begin, segment.out_end, 0, shape_.W,
+                         &window_);
+        row.macs[r] += profile_.pairs(n, p, segment.out_begin, window_) / (c * k);
       }
     }
     return row;
@@ -171,7 +173,7 @@ class OsrcModel {
                                       x_share, dy_share, all_rows)));
     double total_ops = 0, total_macs = 0;
     for (size_t j = 0; j < pes; ++j) {
-      total_ops += ops[j] * static_cast<double>(cuts_.size());
+      total_ops += ops[j] * static_cast<double>(segments_.size());
       total_macs += macs[j];
     }
     tally_.tasks += tasks;
@@ -187,17 +189,17 @@ class OsrcModel {
                  const std::vector<double>& dy, double bytes, double x_share, double dy_share,
                  double rows) const {
     const double port = static_cast<double>(chip_.port_bytes_per_cycle);
-    const double cuts = static_cast<double>(cuts_.size());
+    const double segment_count = static_cast<double>(segments_.size());
     GroupWork g{};
     g.port_cycles = bytes / port;
     double most_macs = 0, most_ops = 1, most_dy = 0;
-    const double step = rows > 0 ? bytes / rows / cuts / port : 0;
+    const double step = rows > 0 ? bytes / rows / segment_count / port : 0;
     for (size_t j = 0; j < ops.size(); ++j) {
-      g.pe_cycles.push_back(ops[j] * cuts * static_cast<double>(chip_.row_start_cycles) +
+      g.pe_cycles.push_back(ops[j] * segment_count * static_cast<double>(chip_.row_start_cycles) +
                             macs[j] * x_share * dy_share);
       g.first_cycles.push_back(step * static_cast<double>(j + 1) / static_cast<double>(ops.size()));
       most_macs = std::max(most_macs, macs[j] * x_share * dy_share);
-      most_ops = std::max(most_ops, ops[j] * cuts);
+      most_ops = std::max(most_ops, ops[j] * segment_count);
       most_dy = std::max(most_dy, dy[j] * dy_share);
     }
     g.last_cycles = static_cast<double>(chip_.row_start_cycles) + most_macs / most_ops;
@@ -231,7 +233,7 @@ class OsrcModel {
   const Plan& plan_;
   const Config& chip_;
   std::vector<Pattern> patterns_;
-  std::vector<Segment> cuts_;
+  std::vector<Segment> segments_;
   std::vector<double> x_quantiles_, dy_quantiles_, window_;
   double drain_, nonzero_bytes_;
   std::vector<TaskTimes> blocks_;  // by slab

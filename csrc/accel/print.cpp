@@ -45,7 +45,7 @@ class Printer {
   void head(const Block& b) {
     const Layer& layer = workload_.layers[static_cast<size_t>(b.layer)];
     const ConvShape& s = shape_ = layer.shape;
-    cuts_ = segments(s, b.pass, chip_);
+    segments_ = segments(s, b.pass, chip_);
     const Plan p = plan(layer, b.pass, chip_);
     out_ << "pass " << pass_name(b.pass) << " " << layer.name << " x" << list(s.N, s.C, s.H, s.W)
          << " w" << list(s.K, s.C / s.groups, s.R, s.S) << " y" << list(s.N, s.K, s.P(), s.Q())
@@ -66,7 +66,8 @@ class Printer {
   void block(int64_t number, const Block& b) {
     const bool forward = b.pass != Pass::kGradInput;
     int64_t tasks = 0;
-    for_each_task(b, shape_, std::ssize(cuts_), chip_.pes_per_group, [&](const Task&) { ++tasks; });
+    for_each_task(b, shape_, std::ssize(segments_), chip_.pes_per_group,
+                  [&](const Task&) { ++tasks; });
     out_ << "block " << number << "  ";
     if (b.pass != Pass::kForward) out_ << "c " << b.c0 << ":" << b.c1 << " ";
     if (b.pass != Pass::kGradInput) out_ << "k " << b.k0 << ":" << b.k1 << " ";
@@ -75,7 +76,7 @@ class Printer {
          << "\n";
     if (detail_ == Detail::kBlock) return;
     int64_t shown = 0;
-    for_each_task(b, shape_, std::ssize(cuts_), chip_.pes_per_group, [&](const Task& t) {
+    for_each_task(b, shape_, std::ssize(segments_), chip_.pes_per_group, [&](const Task& t) {
       if (shown++ < most_) b.pass == Pass::kGradWeight ? osrc_task(b, t) : src_task(b, t);
     });
     rest(tasks, "task", "  ");
@@ -88,8 +89,9 @@ class Printer {
     const int64_t first = t.out / ((forward ? s.K : s.C) / s.groups) * depth;
     std::vector<RowUse> uses;
     valid_rows(s, b.pass, t.row, &uses);
-    const Segment& cut = cuts_[static_cast<size_t>(t.segment)];
-    const std::string columns = std::ssize(cuts_) == 1 ? ":" : range(cut.out_begin, cut.out_end);
+    const Segment& segment = segments_[static_cast<size_t>(t.segment)];
+    const std::string columns =
+        std::ssize(segments_) == 1 ? ":" : range(segment.out_begin, segment.out_end);
     const std::string channels = range(first, first + depth);
     int64_t low = 0, high = 0;
     for (const RowUse& use : uses) {
@@ -127,7 +129,7 @@ class Printer {
     std::ostringstream lines;
     for (int64_t row = b.row0; row < b.row1; ++row) {
       valid_rows(s, b.pass, row % s.P(), &uses);
-      for (int64_t g = 0; g < std::ssize(cuts_); ++g)
+      for (int64_t g = 0; g < std::ssize(segments_); ++g)
         for (int64_t j = 0; j < t.entries; ++j)
           for (const RowUse& use : uses) {
             const int64_t e = t.entry + j, k = group * (s.K / s.groups) + b.k0 + e / s.R;
@@ -158,7 +160,7 @@ class Printer {
   const Detail detail_;
   const int64_t most_;
   ConvShape shape_{};
-  std::vector<Segment> cuts_;
+  std::vector<Segment> segments_;
   std::ostringstream out_;
 };
 

@@ -16,16 +16,16 @@ class OsrcSimulator {
         chip_(chip),
         x_(trace.x),
         dy_(trace.dy),
-        cuts_(segments(shape_, Pass::kGradWeight, chip)),
+        segments_(segments(shape_, Pass::kGradWeight, chip)),
         queue_(chip.pes_per_group, chip.port_bytes_per_cycle),
         window_layout_(shape_.Q(), shape_.S),
-        cut_count_(std::ssize(cuts_)),
+        segment_count_(std::ssize(segments_)),
         rows_(shape_.P()) {
     drain_ = ceil_div(chip.pes_per_group * shape_.S, chip.ppu_values_per_cycle);
     find_rows();
     count_dy();
     planes_.resize(static_cast<size_t>(x_.images * shape_.H * window_layout_.size()));
-    x_streamed_.resize(static_cast<size_t>(x_.images * shape_.H * cut_count_));
+    x_streamed_.resize(static_cast<size_t>(x_.images * shape_.H * segment_count_));
   }
 
   // Simulates a block. Adds the number of dw values that are read back to *partial_values, and the
@@ -68,10 +68,10 @@ class OsrcSimulator {
 
   void count_dy() {
     for (int64_t row = 0; row < dy_.images * dy_.channels * dy_.height; ++row)
-      for (const Segment& cut : cuts_)
-        dy_streamed_.push_back(measure_dy(
-            count_range(dy_.words.data() + row * dy_.row_words(), cut.out_begin, cut.out_end),
-            cut));
+      for (const Segment& segment : segments_)
+        dy_streamed_.push_back(measure_dy(count_range(dy_.words.data() + row * dy_.row_words(),
+                                                      segment.out_begin, segment.out_end),
+                                          segment));
   }
 
   // Computes window planes and streamed bytes of one channel of x, for the images of the block's
@@ -84,34 +84,35 @@ class OsrcSimulator {
         const int64_t i = n * shape_.H + h;
         window_planes(shape_, x_.row(n, c, h), 0, shape_.W, window_layout_,
                       planes_.data() + i * window_layout_.size());
-        for (int64_t g = 0; g < cut_count_; ++g) {
-          const Segment& cut = cuts_[static_cast<size_t>(g)];
-          x_streamed_[static_cast<size_t>(i * cut_count_ + g)] =
-              measure_x(count_range(x_.row(n, c, h), cut.in_begin, cut.in_end), cut);
+        for (int64_t g = 0; g < segment_count_; ++g) {
+          const Segment& segment = segments_[static_cast<size_t>(g)];
+          x_streamed_[static_cast<size_t>(i * segment_count_ + g)] =
+              measure_x(count_range(x_.row(n, c, h), segment.in_begin, segment.in_end), segment);
         }
       }
     }
   }
 
-  Streamed measure_x(int64_t nonzeros, const Segment& cut) const {
-    const double bytes = row_bytes(static_cast<double>(nonzeros), cut.used, cut.headers, chip_);
-    return {static_cast<int32_t>(chip_.skips_zeros ? nonzeros : cut.used),
+  Streamed measure_x(int64_t nonzeros, const Segment& segment) const {
+    const double bytes =
+        row_bytes(static_cast<double>(nonzeros), segment.used, segment.headers, chip_);
+    return {static_cast<int32_t>(chip_.skips_zeros ? nonzeros : segment.used),
             static_cast<int32_t>(std::ceil(bytes))};
   }
-  Streamed measure_dy(int64_t nonzeros, const Segment& cut) const {
+  Streamed measure_dy(int64_t nonzeros, const Segment& segment) const {
     const int64_t reach = int64_t{1} << chip_.offset_bits;
-    const int64_t headers = (cut.out_end - 1) / reach - cut.out_begin / reach + 1;
-    const double bytes = row_bytes(static_cast<double>(nonzeros), cut.width(), headers, chip_);
-    return {static_cast<int32_t>(chip_.skips_zeros ? nonzeros : cut.width()),
+    const int64_t headers = (segment.out_end - 1) / reach - segment.out_begin / reach + 1;
+    const double bytes = row_bytes(static_cast<double>(nonzeros), segment.width(), headers, chip_);
+    return {static_cast<int32_t>(chip_.skips_zeros ? nonzeros : segment.width()),
             static_cast<int32_t>(std::ceil(bytes))};
   }
 
   // Pairs of nonzeros of a row of dy and a row of x whose output column is in the segment.
-  int64_t pairs(const uint64_t* dy, const uint64_t* planes, const Segment& cut) {
-    if (cut_count_ == 1) return window_layout_.dot(dy, planes);
+  int64_t pairs(const uint64_t* dy, const uint64_t* planes, const Segment& segment) {
+    if (segment_count_ == 1) return window_layout_.dot(dy, planes);
     part_.assign(static_cast<size_t>(dy_.row_words()), 0);
     for (int64_t i = 0; i < dy_.row_words(); ++i)
-      part_[static_cast<size_t>(i)] = dy[i] & range_word(i, cut.out_begin, cut.out_end);
+      part_[static_cast<size_t>(i)] = dy[i] & range_word(i, segment.out_begin, segment.out_end);
     return window_layout_.dot(part_.data(), planes);
   }
 
@@ -126,7 +127,7 @@ class OsrcSimulator {
     }
     for (int64_t row = b.row0; row < b.row1; ++row) {
       const int64_t n = row / rows_ % x_.images, p = row % rows_;
-      for (int64_t g = 0; g < cut_count_; ++g) step(task, n, p, g, &cost);
+      for (int64_t g = 0; g < segment_count_; ++g) step(task, n, p, g, &cost);
     }
     cost.bytes = queue_.bytes();
     cost.cycles = queue_.end();
@@ -135,7 +136,7 @@ class OsrcSimulator {
 
   // Simulates one output row on all PEs. A row that several PEs use is streamed once.
   void step(const Task& task, int64_t n, int64_t p, int64_t g, TaskCost* cost) {
-    const Segment& cut = cuts_[static_cast<size_t>(g)];
+    const Segment& segment = segments_[static_cast<size_t>(g)];
     int64_t last_filter = -1;
     for (int64_t j = 0; j < task.entries; ++j) {
       const int64_t r = kernel_row_[j], h = row_of_[static_cast<size_t>(p * shape_.R + r)];
@@ -144,18 +145,18 @@ class OsrcSimulator {
       bool streamed = false;
       for (int64_t i = 0; i < j; ++i) streamed |= kernel_row_[i] == r;
       if (!streamed) {
-        const Streamed& row = x_streamed_[static_cast<size_t>(x_row * cut_count_ + g)];
+        const Streamed& row = x_streamed_[static_cast<size_t>(x_row * segment_count_ + g)];
         queue_.stream(row.bytes);
         cost->elements += row.elements;
       }
       if (filter_[j] != last_filter) {
-        const Streamed& row = dy_streamed_[static_cast<size_t>(dy_row * cut_count_ + g)];
+        const Streamed& row = dy_streamed_[static_cast<size_t>(dy_row * segment_count_ + g)];
         queue_.stream(row.bytes);
         cost->elements += row.elements;
         last_filter = filter_[j];
       }
       const int64_t macs = pairs(dy_.words.data() + dy_row * dy_.row_words(),
-                                 planes_.data() + x_row * window_layout_.size(), cut);
+                                 planes_.data() + x_row * window_layout_.size(), segment);
       queue_.run(j, chip_.row_start_cycles + macs);
       cost->ops += 1;
       cost->macs += macs;
@@ -165,10 +166,10 @@ class OsrcSimulator {
   const ConvShape& shape_;
   const Config& chip_;
   const Bitmap &x_, &dy_;
-  const std::vector<Segment> cuts_;
+  const std::vector<Segment> segments_;
   GroupQueue queue_;
   const Planes window_layout_;
-  const int64_t cut_count_, rows_;
+  const int64_t segment_count_, rows_;
   int64_t drain_;
   std::vector<int64_t> row_of_;
   std::vector<Streamed> dy_streamed_, x_streamed_;  // by row and segment

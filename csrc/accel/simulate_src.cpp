@@ -16,7 +16,7 @@ class SrcSimulator {
         chip_(chip),
         operand_(is_grad_input_ ? trace.dy : trace.x),
         mask_(trace.mask ? *trace.mask : trace.x),
-        cuts_(segments(shape_, pass, chip)),
+        segments_(segments(shape_, pass, chip)),
         queue_(chip.pes_per_group, chip.port_bytes_per_cycle),
         window_layout_(shape_.Q(), shape_.S),
         tap_layout_(is_grad_input_ ? 1 : shape_.W, shape_.S),
@@ -32,23 +32,24 @@ class SrcSimulator {
     shared_ = !is_grad_input_ || !chip.skips_zeros;
     const int64_t kinds = shared_ ? (chip.skips_zeros ? shape_.groups : 1) : shape_.C;
     kinds_ = kinds;
-    known_.assign(static_cast<size_t>(images_ * rows_ * std::ssize(cuts_) * kinds), TaskCost{-1});
+    known_.assign(static_cast<size_t>(images_ * rows_ * std::ssize(segments_) * kinds),
+                  TaskCost{-1});
   }
 
   void run(const Block& b, PassClock* clock) {
     clock->open(b);
-    for_each_task(b, shape_, std::ssize(cuts_), chip_.pes_per_group, [&](const Task& task) {
-      const int64_t width = cuts_[static_cast<size_t>(task.segment)].width();
+    for_each_task(b, shape_, std::ssize(segments_), chip_.pes_per_group, [&](const Task& task) {
+      const int64_t width = segments_[static_cast<size_t>(task.segment)].width();
       clock->run(cost(task), ceil_div(width, chip_.ppu_values_per_cycle));
     });
   }
 
  private:
   void prepare_taps() {
-    for (const Segment& cut : cuts_) {
+    for (const Segment& segment : segments_) {
       std::vector<uint64_t> planes(static_cast<size_t>(tap_layout_.size()), 0);
-      for (int64_t w = cut.in_begin; w < cut.in_end; ++w) {
-        const int64_t t = taps(shape_, pass_, w, cut.out_begin, cut.out_end);
+      for (int64_t w = segment.in_begin; w < segment.in_end; ++w) {
+        const int64_t t = taps(shape_, pass_, w, segment.out_begin, segment.out_end);
         if (t) tap_layout_.set(planes.data(), w, t);
       }
       taps_.push_back(std::move(planes));
@@ -58,23 +59,24 @@ class SrcSimulator {
   const TaskCost& cost(const Task& t) {
     const int64_t group = t.out / outputs_, image = t.image % images_;
     const int64_t kind = shared_ ? (kinds_ == 1 ? 0 : group) : t.out;
-    const int64_t index = ((image * rows_ + t.row) * std::ssize(cuts_) + t.segment) * kinds_ + kind;
+    const int64_t index =
+        ((image * rows_ + t.row) * std::ssize(segments_) + t.segment) * kinds_ + kind;
     TaskCost& known = known_[static_cast<size_t>(index)];
     if (known.cycles < 0) known = work(image, t.row, t.segment, group, t.out);
     return known;
   }
 
-  TaskCost work(int64_t image, int64_t row, int64_t segment, int64_t group, int64_t out) {
-    const Segment& cut = cuts_[static_cast<size_t>(segment)];
+  TaskCost work(int64_t image, int64_t row, int64_t segment_index, int64_t group, int64_t out) {
+    const Segment& segment = segments_[static_cast<size_t>(segment_index)];
     TaskCost cost;
     queue_.reset();
     const uint64_t* planes = planes_.data();
     if (is_grad_input_) {
-      window_planes(shape_, mask_.row(image, out, row), cut.out_begin, cut.out_end, window_layout_,
-                    planes_.data());
-      if (chip_.skips_zeros) queue_.stream(ceil_div(cut.width(), 8));
+      window_planes(shape_, mask_.row(image, out, row), segment.out_begin, segment.out_end,
+                    window_layout_, planes_.data());
+      if (chip_.skips_zeros) queue_.stream(ceil_div(segment.width(), 8));
     } else {
-      planes = taps_[static_cast<size_t>(segment)].data();
+      planes = taps_[static_cast<size_t>(segment_index)].data();
     }
     const Planes& layout = is_grad_input_ ? window_layout_ : tap_layout_;
     valid_rows(shape_, pass_, row, &uses_);
@@ -82,7 +84,8 @@ class SrcSimulator {
     for (int64_t c = group * channels_; c < (group + 1) * channels_; ++c) {
       for (const RowUse& use : uses_) {
         const int64_t operand = (image * operand_.channels + c) * operand_.height + use.row;
-        const Streamed& row = streamed_[static_cast<size_t>(operand * std::ssize(cuts_) + segment)];
+        const Streamed& row =
+            streamed_[static_cast<size_t>(operand * std::ssize(segments_) + segment_index)];
         const int64_t macs =
             layout.dot(operand_.words.data() + operand * operand_.row_words(), planes);
         queue_.stream(row.bytes);
@@ -106,13 +109,14 @@ class SrcSimulator {
   void measure_rows() {
     const int64_t rows = operand_.images * operand_.channels * operand_.height;
     const int64_t weight_bytes = ceil_div(shape_.S * chip_.value_bits, 8);
-    streamed_.reserve(static_cast<size_t>(rows * std::ssize(cuts_)));
+    streamed_.reserve(static_cast<size_t>(rows * std::ssize(segments_)));
     for (int64_t row = 0; row < rows; ++row) {
       const uint64_t* bits = operand_.words.data() + row * operand_.row_words();
-      for (const Segment& cut : cuts_) {
+      for (const Segment& segment : segments_) {
         const int64_t n =
-            chip_.skips_zeros ? count_range(bits, cut.in_begin, cut.in_end) : cut.used;
-        const double bytes = row_bytes(static_cast<double>(n), cut.used, cut.headers, chip_);
+            chip_.skips_zeros ? count_range(bits, segment.in_begin, segment.in_end) : segment.used;
+        const double bytes =
+            row_bytes(static_cast<double>(n), segment.used, segment.headers, chip_);
         streamed_.push_back(
             {static_cast<int32_t>(n + shape_.S),
              static_cast<int32_t>(static_cast<int64_t>(std::ceil(bytes)) + weight_bytes)});
@@ -125,7 +129,7 @@ class SrcSimulator {
   const Pass pass_;
   const Config& chip_;
   const Bitmap &operand_, &mask_;
-  const std::vector<Segment> cuts_;
+  const std::vector<Segment> segments_;
   GroupQueue queue_;
   const Planes window_layout_, tap_layout_;
   std::vector<uint64_t> planes_;
