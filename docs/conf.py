@@ -27,6 +27,7 @@ myst_heading_anchors = 4  # links such as kernels.md#other-processors, as GitHub
 autosummary_generate = False  # the pages in docs/api list the members
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True  # names of constants, not their values
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_display_short_literal_types = True
@@ -40,12 +41,15 @@ nitpicky = True
 nitpick_ignore_regex = [
     # Other projects document these. Their inventories would need a network during the build.
     (r"py:.*", r"(torch|nn|np|numpy|click|optim|os|plotly|go|pathlib|collections)\..*"),
+    (r"py:.*", r"types\..*"),
     (r"py:.*", r"(Tensor|Module|Path|Iterator|Iterable|Sequence|Mapping|Callable|Any|Literal).*"),
     # Internal types in signatures.
     (r"py:.*", r"(sparsetrain\.)?_C\..*"),
     (r"py:.*", r".*\.M"),
 ]
 
+default_role = "code"  # of single backticks in docstrings
+smartquotes = False  # they turn the dashes of options into others
 html_theme = "furo"
 html_title = f"SparseTrain {__version__}"
 html_show_sphinx = False
@@ -54,10 +58,19 @@ copybutton_prompt_text = "$ "
 copybutton_exclude = ".linenos, .gp"
 
 
-# Napoleon takes text before a colon in the docstring of a property for a type. Here it is text.
-GoogleDocstring._consume_inline_attribute = (  # type: ignore[method-assign]
-    lambda self: ("", self._dedent(self._consume_to_end()))
-)
+_parse_sections = GoogleDocstring._parse
+
+
+def _parse_as_text(self: GoogleDocstring) -> None:
+    """Parses the docstring of a property like that of a method.
+
+    Napoleon would take text before a colon in its first line for a type.
+    """
+    self._what = "method" if self._what in ("attribute", "data", "property") else self._what
+    _parse_sections(self)
+
+
+GoogleDocstring._parse = _parse_as_text  # type: ignore[method-assign]
 
 _OUTSIDE = re.compile(r"(?<!!)\[([^\]]*)\]\(\.\./([^)]*)\)")
 
