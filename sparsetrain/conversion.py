@@ -1,4 +1,4 @@
-"""convert, revert and set_rate: sparse training for a model that exists; and its thresholds."""
+"""Functions that change an existing model: convert, revert, set_rate; thresholds of all pruners."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from sparsetrain import ops
 from sparsetrain._checks import check_count, check_module, check_name
-from sparsetrain.distributed import grouped
+from sparsetrain.distributed import has_process_group
 from sparsetrain.nn import PLACEMENTS, SparseConv2d
 from sparsetrain.placement import Decision, decide
 from sparsetrain.pruning import (
@@ -34,7 +34,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class _Plan(NamedTuple):
-    """What one convolution becomes."""
+    """The arguments of SparseConv2d that one convolution gets."""
 
     placement: str
     reason: str
@@ -54,21 +54,43 @@ def convert(
     measure_every: int = 0,
     check_finite: bool = False,
 ) -> M:
-    """Turns every nn.Conv2d of `model` into a SparseConv2d, in place, and returns `model`.
+    """Turns every nn.Conv2d of a model into a SparseConv2d, in place.
 
-    The modules stay the same objects with the same Parameters, hooks and state_dict keys, so that
-    an optimizer, DDP or a second name of a shared module still hold what they held. Subclasses of
-    nn.Conv2d, lazy and parametrized ones are left alone; describe() names them. Where each pruner
-    goes is decided from the model's structure.
+    The modules remain the same objects, with the same Parameters, hooks and ``state_dict`` keys.
+    Optimizers, DDP and other references to them stay valid, so that convert can run before or after
+    their construction. Subclasses of nn.Conv2d, lazy and parametrized convolutions are skipped;
+    ``describe`` lists them with the reason.
 
-    rate, density, history, backend, measure_every, check_finite: as for SparseConv2d.
-    overrides: {name, or fnmatch pattern: {"rate" or "density", "placement", "backend"}} for single
-        convolutions. Patterns apply in their order, a full name last.
+    The structure of the model decides which gradient each layer prunes: that of the output before a
+    norm, that of the input before a ReLU, none in a first layer before a ReLU and in depthwise
+    convolutions. ``describe`` shows the decisions, ``overrides`` changes them.
 
-    Converting again ends where converting once with the last arguments would, except that a pruner
-    that stays where it is, with the same history, goes on with its randomness and thresholds.
-    Raises TypeError or ValueError, with the model untouched, for arguments out of range, an
-    override that matches nothing, or a model without an nn.Conv2d.
+    A second call gives the same result as a single call with its arguments, with one exception: a
+    pruner whose placement and history do not change keeps its random state and its history.
+
+    Args:
+        model: Any module that contains an nn.Conv2d, or is one.
+        rate: Pruning rate in [0, 1), see ``PruneGrad``; 0.9 if neither it nor a density is given.
+        density: Upper bound of the expected density after pruning, in (0, 1], instead of a rate.
+        history: Number of past backward passes that predict a threshold, see ``PruneGrad``.
+        backend: ``"auto"``, ``"sparse"``, ``"dense"`` or ``"cusparse"``, see ``SparseConv2d``.
+        overrides: Settings of single layers: maps a layer's name or a pattern of ``fnmatch`` to a
+            dict with some of the keys ``rate`` or ``density``, ``placement`` and ``backend``. If
+            several entries match a layer, they apply in their order, its full name last.
+        measure_every: n > 0 counts nonzeros in every n-th training step, see ``SparseConv2d``.
+        check_finite: Run calls with Inf or NaN on the dense backend, see ``SparseConv2d``.
+
+    Returns:
+        The model.
+
+    Raises:
+        TypeError, ValueError: An argument has the wrong type or is out of range, an override
+            matches no layer, or the model has no nn.Conv2d. The model is then unchanged.
+
+    Example:
+        >>> model = torchvision.models.resnet18()
+        >>> sparsetrain.convert(model, rate=0.9, overrides={"layer1.*": {"rate": 0.7}})
+        >>> print(sparsetrain.describe(model))
     """
     target(rate, density, "convert")
     check_count("convert", "history", history)
@@ -95,10 +117,18 @@ def convert(
 
 
 def revert(model: M) -> M:
-    """Turns every SparseConv2d of `model` back into an nn.Conv2d, in place, and returns `model`.
+    """Turns every SparseConv2d of a model back into an nn.Conv2d, in place.
 
-    Nothing of the conversion remains in the modules, and what was parametrized since stays so.
-    A model without SparseConv2d is left as it is.
+    Removes all that convert added. A layer that was parametrized after convert stays parametrized.
+
+    Args:
+        model: Any module. One without SparseConv2d does not change.
+
+    Returns:
+        The model.
+
+    Raises:
+        TypeError: ``model`` is not an nn.Module.
     """
     check_module("revert", "model", model)
     for conv in list(model.modules()):
@@ -112,14 +142,15 @@ def revert(model: M) -> M:
 
 
 def _is_converted(module: nn.Module) -> bool:
-    """Whether torch.nn.utils.parametrize made this module's class from SparseConv2d itself."""
+    """Whether torch.nn.utils.parametrize derived the class of this module from SparseConv2d."""
     return type(module).__bases__ == (SparseConv2d,)
 
 
 def _plain_class(converted: type[nn.Module]) -> type[nn.Module]:
-    """nn.Conv2d for SparseConv2d; of what parametrize made from that, the same from nn.Conv2d.
+    """The class of a reverted layer.
 
-    A class anew, as copies of a module share theirs.
+    A class that parametrize derived from SparseConv2d is built anew on nn.Conv2d rather than
+    changed, because copies of a module share its class.
     """
     if converted is SparseConv2d:
         return nn.Conv2d
@@ -129,11 +160,26 @@ def _plain_class(converted: type[nn.Module]) -> type[nn.Module]:
 
 
 def set_rate(model: nn.Module, rate: float | None = None, *, density: float | None = None) -> None:
-    """Sets the rate or density of every pruner of `model`, from its next backward pass on.
+    """Sets the rate or density of every pruner of a model, from its next backward pass on.
 
-    That includes those that an override of convert() gave a rate of their own. Thresholds follow at
-    once, because a pruner remembers mean|g| and not its thresholds.
-    Raises TypeError or ValueError for values out of range or a model without pruners.
+    It also replaces rates and densities that ``overrides`` of ``convert`` set. The new thresholds
+    apply at once, because a pruner's history holds means of ``|g|``, not thresholds. Call it once
+    an epoch, for example, for a schedule.
+
+    Args:
+        model: A converted model, or one that contains a ``PruneGrad``.
+        rate: In [0, 1).
+        density: In (0, 1], instead of a rate.
+
+    Raises:
+        TypeError: ``model`` is not an nn.Module, or a value is not a number.
+        ValueError: Not exactly one of rate and density, a value out of range, or a model without
+            pruners.
+
+    Example:
+        >>> for epoch in range(30):
+        ...     sparsetrain.set_rate(model, min(0.9, 0.5 + 0.1 * epoch))
+        ...     train(model)
     """
     check_module("set_rate", "model", model)
     if rate is None and density is None:
@@ -144,16 +190,23 @@ def set_rate(model: nn.Module, rate: float | None = None, *, density: float | No
 
 
 def average_thresholds(model: nn.Module) -> None:
-    """Gives the pruners of all ranks the same history, the mean of theirs, and so one threshold.
+    """Gives the pruners of all ranks equal thresholds: the mean of every history over the ranks.
 
-    Each rank goes on from there by its own gradients; call it whenever they shall agree again, on
-    every rank and with the same number of backward passes behind them. Each keeps its randomness.
-    Raises TypeError for what is no nn.Module, ValueError for a model without pruners, RuntimeError
-    without a process group.
+    Afterwards, thresholds differ again as each rank pushes the means of its own gradients. Call it
+    on all ranks, after the same number of backward passes, as often as thresholds shall be equal.
+    Random numbers still differ between ranks. Pruners with ``history=0`` have nothing to average.
+
+    Args:
+        model: A converted model.
+
+    Raises:
+        TypeError: ``model`` is not an nn.Module.
+        ValueError: The model has no pruners.
+        RuntimeError: No process group is initialized.
     """
     check_module("average_thresholds", "model", model)
     pruners = _pruners(model, "average_thresholds")
-    if not grouped():
+    if not has_process_group():
         raise RuntimeError(
             "sparsetrain.average_thresholds: expected a process group to be initialized, got none"
         )
@@ -164,43 +217,56 @@ def average_thresholds(model: nn.Module) -> None:
 
 
 def rescale_thresholds(model: nn.Module, ratio: float | Tensor) -> None:
-    """Multiplies what the pruners remember of past gradients by `ratio`, and so their thresholds.
+    """Multiplies the history of every pruner by a ratio, and thus the threshold.
 
-    For a loss scale that changed between two backward passes: new scale / old scale, a number or a
-    tensor of one element, which on a GPU is neither waited for nor checked. Without this call
-    thresholds follow after `history` backward passes.
-    Raises TypeError for what is no nn.Module or no number, ValueError for a ratio that is not
-    finite and positive or for a model without pruners.
+    For a loss scale that changed between two backward passes. Without this call, thresholds reach
+    the new scale after ``history`` backward passes; with ``history=0`` it has no effect and is not
+    needed.
+
+    Args:
+        model: A converted model.
+        ratio: New scale / old scale: a number, or a tensor of one element. On a GPU, the tensor is
+            read without synchronizing with the device, and its value is not checked.
+
+    Raises:
+        TypeError: ``model`` is not an nn.Module, or ``ratio`` not a number.
+        ValueError: The model has no pruners, or the ratio is not finite and positive.
+
+    Example:
+        >>> before = scaler.get_scale()
+        >>> scaler.update()
+        >>> sparsetrain.rescale_thresholds(model, scaler.get_scale() / before)
     """
     check_module("rescale_thresholds", "model", model)
-    where = "sparsetrain.rescale_thresholds: expected ratio to be"
+    message = "sparsetrain.rescale_thresholds: expected ratio to be"
     scalar = ratio.numel() == 1 if isinstance(ratio, Tensor) else isinstance(ratio, Real)
     if not scalar or isinstance(ratio, bool):
         got = f"{ratio.numel()} elements" if isinstance(ratio, Tensor) else repr(ratio)
-        raise TypeError(f"{where} a number or a tensor of one element, got {got}")
-    waits = isinstance(ratio, Tensor) and ratio.device.type != "cpu"
-    if not waits and not 0 < float(ratio) < math.inf:
-        raise ValueError(f"{where} finite and positive, got {float(ratio)}")
+        raise TypeError(f"{message} a number or a tensor of one element, got {got}")
+    on_device = isinstance(ratio, Tensor) and ratio.device.type != "cpu"
+    if not on_device and not 0 < float(ratio) < math.inf:
+        raise ValueError(f"{message} finite and positive, got {float(ratio)}")
     factor = ratio.detach().reshape(()) if isinstance(ratio, Tensor) else float(ratio)
     for pruner in _pruners(model, "rescale_thresholds"):
         pruner.state[HEADER:] *= factor
 
 
-def _pruners(model: nn.Module, where: str) -> list[PruneGrad]:
+def _pruners(model: nn.Module, function: str) -> list[PruneGrad]:
     pruners = [module for module in model.modules() if isinstance(module, PruneGrad)]
     if not pruners:
         raise ValueError(
-            f"sparsetrain.{where}: expected model to have a PruneGrad, got none. Convert it first"
+            f"sparsetrain.{function}: expected model to have a PruneGrad, got none. "
+            "Convert it first"
         )
     return pruners
 
 
-def _convertible(model: nn.Module, where: str) -> dict[str, nn.Conv2d]:
-    """The convolutions of exactly type nn.Conv2d, or converted ones, by their first name.
+def _convertible(model: nn.Module, function: str) -> dict[str, nn.Conv2d]:
+    """The layers that convert changes, by the first name of each.
 
-    Refuses one with an attribute of its own where a SparseConv2d has one.
+    Refuses an nn.Conv2d that has an attribute by a name that SparseConv2d uses.
     """
-    check_module(where, "model", model)
+    check_module(function, "model", model)
     convs: dict[str, nn.Conv2d] = {
         name: module
         for name, module in model.named_modules()
@@ -208,17 +274,18 @@ def _convertible(model: nn.Module, where: str) -> dict[str, nn.Conv2d]:
     }
     if not convs:
         raise ValueError(
-            f"sparsetrain.{where}: expected model to have an nn.Conv2d, got none "
-            f"in a {type(model).__name__}. describe(model) lists what was left alone"
+            f"sparsetrain.{function}: expected model to have an nn.Conv2d, got none "
+            f"in a {type(model).__name__}. describe(model) lists the skipped convolutions"
         )
     taken = {*_ATTRIBUTES, *_CHILDREN, *vars(SparseConv2d)}
     for name, conv in convs.items():
-        own = taken & {*conv.__dict__, *conv._modules, *conv._buffers, *conv._parameters}
-        if type(conv) is nn.Conv2d and own:
-            got = type(getattr(conv, min(own))).__name__
+        clashing = taken & {*conv.__dict__, *conv._modules, *conv._buffers, *conv._parameters}
+        if type(conv) is nn.Conv2d and clashing:
+            attribute = min(clashing)
             raise ValueError(
-                f"sparsetrain.{where}: expected {name!r} to have no attribute {min(own)!r} of its "
-                f"own, got a {got}. A SparseConv2d has one by that name"
+                f"sparsetrain.{function}: expected {name!r} to have no attribute {attribute!r}, "
+                f"got a {type(getattr(conv, attribute)).__name__}. "
+                "Rename it, because SparseConv2d has an attribute of this name"
             )
     return convs
 
@@ -226,7 +293,7 @@ def _convertible(model: nn.Module, where: str) -> dict[str, nn.Conv2d]:
 def _overrides_by_layer(
     overrides: Mapping[str, Mapping[str, Any]], convs: Mapping[str, nn.Conv2d]
 ) -> dict[str, dict[str, Any]]:
-    """The settings of every convolution that has some of its own; checks all of them first."""
+    """Checks the overrides and returns the settings that apply to each convolution."""
     if not isinstance(overrides, Mapping):
         raise TypeError(f"sparsetrain.convert: expected overrides to be a dict, got {overrides!r}")
     for key, settings in overrides.items():
@@ -245,22 +312,22 @@ def _overrides_by_layer(
 
 
 def _check_override(key: str, settings: Mapping[str, Any]) -> None:
-    where = f"convert, override {key!r}"
+    function = f"convert, override {key!r}"
     if not isinstance(key, str):
-        raise TypeError(f"sparsetrain.{where}: expected a name or a pattern, got {key!r}")
+        raise TypeError(f"sparsetrain.{function}: expected a name or a pattern, got {key!r}")
     if not isinstance(settings, Mapping):
-        raise TypeError(f"sparsetrain.{where}: expected a dict, got {settings!r}")
+        raise TypeError(f"sparsetrain.{function}: expected a dict, got {settings!r}")
     for name in settings:
-        check_name(where, "every key", name, _OVERRIDE_KEYS)
-    target(settings.get("rate"), settings.get("density"), where)
+        check_name(function, "every key", name, _OVERRIDE_KEYS)
+    target(settings.get("rate"), settings.get("density"), function)
     if "placement" in settings:
-        check_name(where, "placement", settings["placement"], PLACEMENTS)
+        check_name(function, "placement", settings["placement"], PLACEMENTS)
     if "backend" in settings:
-        check_name(where, "backend", settings["backend"], ops.BACKENDS)
+        check_name(function, "backend", settings["backend"], ops.BACKENDS)
 
 
 def _with_one_target(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A rate takes the place of an inherited density, and the other way round."""
+    """Lets a rate replace the density of an earlier entry, and a density the rate."""
     if "rate" in settings or "density" in settings:
         return {"rate": None, "density": None, **settings}
     return dict(settings)
@@ -277,14 +344,14 @@ def _plan(decision: Decision, base: Mapping[str, Any], chosen: Mapping[str, Any]
 
 
 def _pruner(name: str, conv: nn.Conv2d, plan: _Plan, history: int) -> PruneGrad:
-    """The convolution's own pruner where it can go on, else a new one."""
-    if isinstance(conv, SparseConv2d) and _stays(conv, plan, history):
+    """The pruner that the convolution has, if it can be kept; otherwise a new one."""
+    if isinstance(conv, SparseConv2d) and _keeps_pruner(conv, plan, history):
         conv.pruner.set_rate(plan.rate, density=plan.density)
         return conv.pruner
     return PruneGrad(plan.rate, history, density=plan.density, seed=derive_seed(name))
 
 
-def _stays(conv: SparseConv2d, plan: _Plan, history: int) -> bool:
+def _keeps_pruner(conv: SparseConv2d, plan: _Plan, history: int) -> bool:
     return conv.placement == plan.placement != "none" and conv.pruner.history == history
 
 

@@ -1,4 +1,4 @@
-"""explain: which backend `conv2d` would run for each pass of a call, and why."""
+"""explain: which backend conv2d runs for each pass of a call, and why. For users and stats()."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from sparsetrain.ops import ARCHITECTURE, BACKENDS, CPU_BACKENDS, IntPair, _padd
 
 @dataclass(frozen=True)
 class PassChoice:
-    """What runs one pass ("sparse", "dense" or "cusparse"), why, and both predicted times: of one
-    thread, or of a GPU.
+    """The choice for one pass.
+
+    Attributes:
+        backend: "sparse", "dense" or "cusparse".
+        reason: Why, in a few words.
+        dense_ms: The predicted time of the dense convolution, of one thread or of a GPU.
+        sparse_ms: The predicted time of the sparse kernels.
     """
 
     backend: str
@@ -28,14 +33,14 @@ class PassChoice:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What runs each of the three convolutions of one training step."""
+    """The choices for the three convolutions of one training step."""
 
     forward: PassChoice
     grad_input: PassChoice
     grad_weight: PassChoice
 
     def __str__(self) -> str:
-        """One line a pass."""
+        """Formats one line for each pass."""
         return "\n".join(
             f"{name:11} {c.backend:8} dense {c.dense_ms:9.3f} ms  sparse {c.sparse_ms:9.3f} ms"
             f"  ({c.reason})"
@@ -58,20 +63,32 @@ def explain(
     device: str = "cpu",
     architecture: str | None = None,
 ) -> Explanation:
-    """What `conv2d` would run for a call of these sizes and densities, and why.
+    """Explains what `conv2d` runs for a call of these sizes and densities, and why.
 
     Args:
         input_shape: [N, C, H, W] or [C, H, W].
         weight_shape: [K, C/groups, R, S].
-        stride, padding, dilation, groups, backend: as in `conv2d`.
-        dtype: of the operands.
-        input_density: nonzeros / elements of the input, which the forward skips by.
-        grad_density: nonzeros / elements of the output's gradient, which grad_input skips by;
-            grad_weight skips by whichever of both saves more.
-        device: "cpu" or "cuda", where both gradients skip by grad_density. Torch's flags for TF32
-            and for deterministic algorithms count, as they are now; "cuda" for "cusparse".
-        architecture: compute capability of the GPU, "9.0" say; by default that of the current one.
-            Where no costs of it are in force, predicted times are NaN and auto is dense.
+        stride: As in `conv2d`, like padding, dilation, groups and backend.
+        padding: See stride.
+        dilation: See stride.
+        groups: See stride.
+        dtype: Of the operands.
+        input_density: Nonzeros / elements of the input. The forward skips its zeros.
+        grad_density: Nonzeros / elements of the output's gradient. grad_input skips its zeros, and
+            grad_weight those of the input or of the gradient, whichever saves more.
+        backend: See stride.
+        device: "cpu" or "cuda". On CUDA both gradients skip zeros of the output's gradient, and
+            torch's present flags for TF32 and for deterministic algorithms matter. Backend
+            "cusparse" needs "cuda".
+        architecture: Compute capability of the GPU, such as "9.0"; by default that of the current
+            GPU. If no costs of it are in force, predicted times are NaN and "auto" is dense.
+
+    Returns:
+        The choice for each pass.
+
+    Raises:
+        ValueError: If an argument is out of range, or sizes do not describe a convolution.
+        TypeError: If `dtype` is no floating-point type that `conv2d` takes.
     """
     check_name("explain", "backend", backend, BACKENDS)
     check_name("explain", "device", device, ("cpu", "cuda"))
@@ -91,39 +108,38 @@ def explain(
                 f"got {list(shape)}"
             )
     steps, reach = _pair("explain", "stride", stride), _pair("explain", "dilation", dilation)
-    sides, behind = _padding("explain", padding, weight_shape[2:], steps, reach)
-    # The operator's own checks, on tensors without storage.
+    sides, odd = _padding("explain", padding, weight_shape[2:], steps, reach)
+    # Tensors without storage go through the operator's own checks.
     x = torch.empty(tuple(input_shape), dtype=dtype, device="meta")
     w = torch.empty(tuple(weight_shape), dtype=dtype, device="meta")
     conv2d(x, w, None, stride, padding, dilation, groups, backend=backend)
     n, c, height, width = input_shape if len(input_shape) == 4 else (1, *input_shape)
     k, _, r, s = weight_shape
-    size = (n, c, height + behind[0], width + behind[1])
-    geometry = _C.ConvShape(*size, k, r, s, *steps, *sides, *reach, groups)
-
-    kind, wanted = (
-        getattr(_C.DType, str(dtype).removeprefix("torch.")),
-        getattr(_C.Backend, backend),
+    size = (n, c, height + odd[0], width + odd[1])
+    conv_shape = _C.ConvShape(*size, k, r, s, *steps, *sides, *reach, groups)
+    element, asked = (
+        _C.DType.__members__[str(dtype).removeprefix("torch.")],
+        _C.Backend.__members__[backend],
     )
     densities = (input_density, grad_density)
     gpu = _capability(architecture) if device == "cuda" else None
 
-    def choice(name: str) -> PassChoice:
-        direction = getattr(_C.Pass, name)
+    def choice(pass_name: str) -> PassChoice:
+        pass_ = _C.Pass.__members__[pass_name]
         if device == "cuda":
-            precision, fixed = _C.dense_precision(kind), are_deterministic()
+            precision, deterministic = _C.dense_precision(element), are_deterministic()
             chosen = _C.choose_on_cuda(
-                geometry, direction, *densities, wanted, gpu, precision, fixed
+                conv_shape, pass_, *densities, asked, gpu, precision, deterministic
             )
         else:
-            chosen = _C.choose(geometry, direction, kind, *densities, wanted)
+            chosen = _C.choose(conv_shape, pass_, element, *densities, asked)
         return PassChoice(chosen.backend.name, chosen.reason, chosen.dense_ms, chosen.sparse_ms)
 
     return Explanation(*map(choice, PASSES))
 
 
 def _capability(architecture: str | None) -> int | None:
-    """10 * major + minor of a compute capability, of the current GPU's by default; None without."""
+    """10 * major + minor of a compute capability, by default the current GPU's; None if no GPU."""
     if architecture is None:
         if not torch.cuda.is_available():
             return None

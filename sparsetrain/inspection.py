@@ -1,4 +1,4 @@
-"""describe and stats: what became of each convolution, and what it measured."""
+"""describe and stats: what convert did to each convolution, and what each measured last."""
 
 from __future__ import annotations
 
@@ -17,19 +17,30 @@ from sparsetrain.pruning import ELEMENTS, NONZEROS, NONZEROS_BEFORE, PUSHES, THR
 
 
 class LayerDescription(NamedTuple):
-    """One convolution: its first name in the model, its class, and what convert() made of it."""
+    """What ``convert`` did to one convolution.
+
+    Attributes:
+        name: Its first name in ``model.named_modules()``.
+        kind: Name of its class.
+        placement: The gradient it prunes: ``"output"``, ``"input"`` or ``"none"``.
+        reason: Why it has this placement, or why ``convert`` skipped it.
+        rate: Pruning rate; None if nothing is pruned, or if a density was given.
+        density: Upper bound of the expected density; None if nothing is pruned, or if a rate was
+            given.
+        backend: ``backend`` of the layer; None if it is not a SparseConv2d.
+    """
 
     name: str
     kind: str
-    placement: str  # "output", "input" or "none"
-    reason: str  # why
+    placement: str
+    reason: str
     rate: float | None
     density: float | None
-    backend: str | None  # None where nothing was converted
+    backend: str | None
 
 
 class Descriptions(list[LayerDescription]):
-    """A list that prints as a table."""
+    """A list of ``LayerDescription`` whose ``str()`` is a table."""
 
     def __str__(self) -> str:
         rows = [LayerDescription._fields, *(tuple(map(_cell, row)) for row in self)]
@@ -39,13 +50,31 @@ class Descriptions(list[LayerDescription]):
 
 
 class LayerStats(NamedTuple):
-    """What one SparseConv2d measured last; None where it measured nothing.
+    """What one SparseConv2d measured last. Values that it did not measure are None.
 
-    Densities are nonzeros / elements. grad_density is that of the output's gradient as both
-    backward convolutions are given it, grad_density_before what it was before this layer's own
-    pruner: the same unless that prunes the output's gradient. pruned_density_before and
-    pruned_density belong to the gradient that the pruner acts on, the output's or the input's.
-    forward, grad_input, grad_weight: the backend of each pass, for these densities.
+    Every density is the number of nonzeros divided by the number of elements of one whole tensor,
+    all images and channels together: 1 for a dense tensor, 0 for a tensor of zeros. Densities of
+    the input, and of gradients that this layer does not prune, are those of the last training step
+    that ``measure_every`` counted. Those of the pruned gradient are from the last backward pass.
+
+    Attributes:
+        input_density: Density of the layer's input, in the forward pass. Needs ``measure_every``.
+        grad_density_before: Density of the output's gradient as it arrives from the following
+            layers, before this layer's pruner. Following layers may have pruned their gradients,
+            so that it can be lower than without any pruning. Equal to ``grad_density`` unless
+            ``placement`` is ``"output"``.
+        grad_density: Density of the output's gradient as the two backward convolutions get it.
+            Needs ``measure_every`` unless ``placement`` is ``"output"``.
+        threshold: Threshold of the last backward pass; 0 if it pruned nothing.
+        forward: Backend of the forward pass for these densities and the shape of the last training
+            call. None with backend ``"auto"`` and no density of the input, and if
+            torch.compile ran all training calls.
+        grad_input: Backend of the input's gradient. None as for ``forward``, but for the density of
+            the output's gradient.
+        grad_weight: Backend of the weight's gradient. None as for ``grad_input``.
+        pruned_density_before: Density of the gradient that this layer prunes, before pruning: that
+            of the output or of the input, as ``placement`` says.
+        pruned_density: Density of the same gradient after pruning.
     """
 
     input_density: float | None
@@ -60,10 +89,22 @@ class LayerStats(NamedTuple):
 
 
 def describe(model: nn.Module) -> Descriptions:
-    """One row for every convolution of `model`, of any kind; print() shows a table.
+    """Describes every convolution of a model, converted or not.
 
-    A convolution that convert() leaves alone has a reason that says why. Raises TypeError for what is
-    no nn.Module.
+    Args:
+        model: Any module.
+
+    Returns:
+        A list with one ``LayerDescription`` for each convolution of any kind; print() shows a
+        table.
+
+    Raises:
+        TypeError: ``model`` is not an nn.Module.
+
+    Example:
+        >>> print(sparsetrain.describe(model))
+        name  kind          placement  reason               rate  density  backend
+        0     SparseConv2d  output     next is BatchNorm2d  0.9   -        auto
     """
     check_module("describe", "model", model)
     return Descriptions(
@@ -74,12 +115,20 @@ def describe(model: nn.Module) -> Descriptions:
 
 
 def stats(model: nn.Module) -> dict[str, LayerStats]:
-    """What every SparseConv2d of `model` measured last, by its first name in the model.
+    """Reports what every SparseConv2d of a model measured last: densities, threshold and backends.
 
-    Reads the states here, and waits for the device here and in no training step. Densities of x,
-    and of a gradient without a pruner, need measure_every > 0; the backend of `auto` needs that
-    density, and one training step outside torch.compile, which tells the shape. Raises TypeError
-    for what is no nn.Module and ValueError for a model without SparseConv2d.
+    Training steps measure without synchronizing with the device; this function synchronizes.
+    ``LayerStats`` says what each density means and when it is measured.
+
+    Args:
+        model: A converted model.
+
+    Returns:
+        One ``LayerStats`` for each layer, by its first name in ``model.named_modules()``.
+
+    Raises:
+        TypeError: ``model`` is not an nn.Module.
+        ValueError: The model has no SparseConv2d.
     """
     check_module("stats", "model", model)
     measured = {
@@ -97,7 +146,7 @@ def stats(model: nn.Module) -> dict[str, LayerStats]:
 def _description(name: str, module: nn.Module) -> LayerDescription:
     kind = type(module).__name__
     if not isinstance(module, SparseConv2d):
-        return LayerDescription(name, kind, "none", _why_left_alone(module), None, None, None)
+        return LayerDescription(name, kind, "none", _why_skipped(module), None, None, None)
     rate = density = None
     if module.placement != "none":
         rate, density = module.pruner.rate, module.pruner.density
@@ -106,16 +155,16 @@ def _description(name: str, module: nn.Module) -> LayerDescription:
     )
 
 
-def _why_left_alone(module: nn.Module) -> str:
+def _why_skipped(module: nn.Module) -> str:
     if isinstance(module, LazyModuleMixin):
-        return "left alone: lazy, convert after the first forward"
+        return "skipped: lazy, convert after the first forward"
     if is_parametrized(module):
-        return "left alone: parametrized"
+        return "skipped: parametrized"
     if type(module) is nn.Conv2d:
         return "not converted"
     if isinstance(module, nn.Conv2d):
-        return "left alone: subclass of nn.Conv2d"
-    return "left alone: not an nn.Conv2d"
+        return "skipped: subclass of nn.Conv2d"
+    return "skipped: not an nn.Conv2d"
 
 
 def _stats(conv: SparseConv2d) -> LayerStats:
@@ -136,7 +185,7 @@ def _stats(conv: SparseConv2d) -> LayerStats:
 def _backends(
     conv: SparseConv2d, input_density: float | None, grad_density: float | None
 ) -> tuple[str | None, str | None, str | None]:
-    """What the operator chooses for the shape it saw last; None where `auto` lacks a density."""
+    """The backends that run the last call's shape; None where `auto` needs an unknown density."""
     if conv._last_call is None:
         return None, None, None
     chosen = explain(

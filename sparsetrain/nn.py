@@ -1,4 +1,4 @@
-"""SparseConv2d: nn.Conv2d with a pruner of its gradient and a backward that skips zeros."""
+"""SparseConv2d, the layer that `convert` puts in place of nn.Conv2d, and its NonzeroCounter."""
 
 from __future__ import annotations
 
@@ -10,24 +10,42 @@ from torch import Tensor, fx, nn
 
 from sparsetrain import ops
 from sparsetrain._checks import check_count, check_name
-from sparsetrain.pruning import DEFAULT_HISTORY, PruneGrad, StateModule, one_node
+from sparsetrain.pruning import (
+    DEFAULT_HISTORY,
+    PruneGrad,
+    StateModule,
+    record_as_node,
+    with_new_names,
+)
 
 PLACEMENTS = ("output", "input", "none")
 
 
 class LastCall(NamedTuple):
-    """What the convolution was last given in training, outside torch.compile."""
+    """The last training call of a layer outside torch.compile; `stats` explains the backends of it.
+
+    Attributes:
+        shape: Shape of the input.
+        dtype: Data type of the convolution: under autocast, the one that autocast chose.
+        padding: ``padding`` of the call to ``conv2d``.
+    """
 
     shape: torch.Size
-    dtype: torch.dtype  # that it computed in: autocast's under autocast
+    dtype: torch.dtype
     padding: str | tuple[int, ...]
 
 
 class NonzeroCounter(StateModule):
-    """Counts nonzeros of every n-th tensor (`forward`) or of every n-th gradient (`gradient`).
+    """Counts the nonzeros of every n-th tensor (``forward``) or n-th gradient (``gradient``).
 
-    state: float64 [calls, elements, nonzeros]. A forward that non-reentrant checkpointing repeats
-    is a call of its own: the same tensor is then counted again, so the density stays what it is.
+    Non-reentrant activation checkpointing runs a forward pass twice, which makes two calls. The
+    density does not depend on it, because both calls get the same tensor.
+
+    Args:
+        every: Number of calls of which one is counted, at least 1.
+
+    Attributes:
+        state: float64 [3]: calls so far; elements and nonzeros of the last counted tensor.
     """
 
     def __init__(self, every: int) -> None:
@@ -35,20 +53,23 @@ class NonzeroCounter(StateModule):
         self.every = every
 
     def forward(self, input: Tensor) -> Tensor:
-        """The input, counted now."""
+        """Counts the nonzeros of the input and returns it."""
         if input.device != self.state.device:
             self.move(input.device)
         ops.count_nonzeros(input, self.state, self.every, self._density_slot)
         return input
 
     def gradient(self, input: Tensor) -> Tensor:
-        """The input, whose gradient will be counted."""
+        """Returns the input; its backward pass counts the nonzeros of the gradient."""
         if input.device != self.state.device:
             self.move(input.device)
         return ops.count_grad_nonzeros(input, self.state, self.every, self._density_slot)
 
     def density(self) -> float | None:
-        """Nonzeros / elements of the last counted tensor; None before the first. Synchronises."""
+        """Nonzeros / elements of the last counted tensor; None before the first.
+
+        Synchronizes with the device.
+        """
         _, elements, nonzeros = self.state.tolist()
         return nonzeros / elements if elements else None
 
@@ -57,20 +78,51 @@ class NonzeroCounter(StateModule):
         return f"every={self.every}"
 
 
+# Names of the two classes above in pickles of older versions.
+Observer = NonzeroCounter
+Seen = LastCall
+
+# Attributes and children of SparseConv2d in pickles of older versions, and their names of today.
+_NEW_NAMES = {"rule": "reason", "seen": "_last_call"}
+_NEW_CHILDREN = {"input_observer": "input_counter", "grad_observer": "grad_counter"}
+
+
 class SparseConv2d(nn.Conv2d):
-    """nn.Conv2d whose backward prunes one gradient and skips the zeros of whatever it is given.
+    """``nn.Conv2d`` whose backward pass prunes one gradient and skips zeros in its operands.
 
-    Takes what nn.Conv2d takes, has the same parameters and the same state_dict, and keyword-only:
-    backend: "auto" (the faster one, by sparsetrain.explain), "sparse" or "dense"; on CUDA also
-        "cusparse", as for conv2d.
-    rate, density, history, seed: as for PruneGrad.
-    placement: prune the gradient of this convolution's "output" or "input", or "none".
-    measure_every: n > 0 counts the nonzeros of x, and of the output's gradient unless the pruner
-        does it anyway, in every n-th training step, without a host synchronisation; 0 never does.
-    check_finite: calls with an Inf or a NaN among their operands run dense, as in conv2d.
+    Pruning and skipping are separate: ``rate``, ``density``, ``history``, ``placement`` and
+    ``seed`` say which gradient gets zeros and how many; ``backend`` says whether the three
+    convolutions of a training step skip zeros. It has the parameters and the ``state_dict`` of
+    ``nn.Conv2d``. In eval mode and under ``torch.no_grad()`` it only convolves.
 
-    Input [N, C, H, W] or [C, H, W]. In eval mode and under torch.no_grad() it only convolves.
-    Raises TypeError or ValueError for arguments out of range.
+    Input: [N, C, H, W] or [C, H, W], any floating-point data type.
+
+    Args:
+        *args: Positional arguments of ``nn.Conv2d``.
+        backend: What runs each pass: ``"auto"`` (the faster one for the densities at hand, see
+            ``explain``), ``"sparse"``, ``"dense"`` or, on CUDA, ``"cusparse"``.
+        rate: Pruning rate in [0, 1), see ``PruneGrad``; 0.9 if neither it nor a density is given.
+        density: Upper bound of the expected density after pruning, in (0, 1], instead of a rate.
+        placement: The gradient to prune: that of this layer's ``"output"``, that of its
+            ``"input"``, or ``"none"``.
+        history: Number of past backward passes that predict the threshold, see ``PruneGrad``.
+        measure_every: n > 0 counts, in every n-th training step, the nonzeros of the input, and
+            those of the output's gradient where no pruner counts them. ``stats`` reports both.
+            Without counts, ``"auto"`` on CUDA assumes that the input has no zeros. Counting does
+            not synchronize with the device. 0 counts nothing.
+        check_finite: Run calls with Inf or NaN among their operands on the dense backend, so that
+            0 * Inf gives NaN as in PyTorch. On CUDA all calls then run dense.
+        seed: Seed of the pruner's random numbers in [0, 2^53), see ``PruneGrad``.
+        **kwargs: Keyword arguments of ``nn.Conv2d``.
+
+    Raises:
+        TypeError, ValueError: An argument has the wrong type or is out of range.
+
+    Example:
+        >>> conv = SparseConv2d(16, 32, 3, padding=1, rate=0.9)
+        >>> conv(torch.randn(8, 16, 14, 14)).sum().backward()
+        >>> conv.pruner.history
+        4
     """
 
     backend: str
@@ -109,9 +161,18 @@ class SparseConv2d(nn.Conv2d):
         measure_every: int,
         check_finite: bool,
     ) -> None:
-        """Sets everything a SparseConv2d has beyond nn.Conv2d; `reason` says who chose the placement.
+        """Sets what a SparseConv2d has in addition to nn.Conv2d; ``convert`` and __init__ call it.
 
-        With placement "none" the pruner is dropped.
+        Args:
+            pruner: Prunes from the next backward pass on; dropped if ``placement`` is ``"none"``.
+            placement: ``"output"``, ``"input"`` or ``"none"``.
+            reason: Why this placement was chosen, for ``describe``.
+            backend: As for the class.
+            measure_every: As for the class. A counter that exists and counts as often is kept.
+            check_finite: As for the class.
+
+        Raises:
+            TypeError, ValueError: An argument has the wrong type or is out of range.
         """
         check_name("SparseConv2d", "placement", placement, PLACEMENTS)
         check_name("SparseConv2d", "backend", backend, ops.BACKENDS)
@@ -119,15 +180,17 @@ class SparseConv2d(nn.Conv2d):
         self.backend, self.placement, self.reason = backend, placement, reason
         self.check_finite = bool(check_finite)
         self._set_child("pruner", pruner if placement != "none" else None)
-        for name, wanted in (("input_counter", True), ("grad_counter", placement != "output")):
+        # A pruner of the output's gradient counts that gradient's nonzeros itself.
+        for name, needed in (("input_counter", True), ("grad_counter", placement != "output")):
             old = getattr(self, name, None)
-            if not (wanted and measure_every):
+            if not (needed and measure_every):
                 self._set_child(name, None)
             elif old is None or old.every != measure_every:
                 self._set_child(name, NonzeroCounter(measure_every))
 
     def _set_child(self, name: str, child: StateModule | None) -> None:
-        # Absent rather than None where not needed: the model's modules list only what there is.
+        # A child that is not needed is absent, not None: named_modules() and repr() then list
+        # only what exists.
         self._modules.pop(name, None)
         if child is not None:
             child.move(self.weight.device)
@@ -135,9 +198,9 @@ class SparseConv2d(nn.Conv2d):
             self.add_module(name, child)
 
     def forward(self, input: Tensor) -> Tensor:
-        """The convolution of `input`; see the class."""
+        """Convolves the input, [N, C, H, W] or [C, H, W]."""
         if isinstance(input, fx.Proxy):
-            return one_node(self, input)
+            return record_as_node(self, input)
         if not (self.training and torch.is_grad_enabled()):
             return self._convolve(input)
         children = self._modules
@@ -172,8 +235,8 @@ class SparseConv2d(nn.Conv2d):
             grad_density=grad_density,
         )
         if self.training and not torch.compiler.is_compiling():
-            # What stats() asks about. Not through nn.Module's setter, which looks for more than
-            # it is told to set, at a tenth of a small layer's time.
+            # Read by stats(). Written to __dict__, because nn.Module.__setattr__ first searches
+            # parameters, buffers and modules, which takes a tenth of a small layer's time.
             self.__dict__["_last_call"] = LastCall(input.shape, output.dtype, padding)
         return output
 
@@ -196,6 +259,12 @@ class SparseConv2d(nn.Conv2d):
         return x, dy
 
     def extra_repr(self) -> str:
-        """nn.Conv2d's, then the backend and where pruning goes."""
+        """That of nn.Conv2d, then backend and placement."""
         conv: str = super().extra_repr()  # type: ignore[no-untyped-call]
         return f"{conv}, backend={self.backend}, placement={self.placement}"
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restores a copied or pickled layer, also one that an older version pickled."""
+        state = with_new_names(state, _NEW_NAMES)
+        state["_modules"] = with_new_names(state["_modules"], _NEW_CHILDREN)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]

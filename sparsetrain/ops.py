@@ -1,4 +1,4 @@
-"""The operators as Python functions, with torch's conventions for arguments. For layers and users."""
+"""The operators as Python functions, with torch's conventions for arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where pruning goes: reads a model's structure and decides on a gradient per convolution."""
+"""Decides from a model's structure which gradient each convolution prunes; `convert` uses it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from typing import NamedTuple
 
 from torch import fx, nn
 
-from sparsetrain.op_kinds import NORM_MODULES, RELU_MODULES, guessed_role, node_role
+from sparsetrain.op_kinds import NORM_MODULES, RELU_MODULES, guessed_kind, node_kind
 from sparsetrain.pruning import StateModule
 
 
 class Decision(NamedTuple):
-    """placement: "output", "input" or "none"; reason: why, in words."""
+    """The gradient that one convolution prunes.
+
+    Attributes:
+        placement: ``"output"``, ``"input"`` or ``"none"``.
+        reason: Why, in words that ``describe`` shows.
+    """
 
     placement: str
     reason: str
 
 
 class _Tracer(fx.Tracer):
-    """Records modules with a known role as one node; opens everything else."""
+    """Records a module whose kind is known as one node, and traces into all others."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, (nn.modules.conv._ConvNd, StateModule, *RELU_MODULES, *NORM_MODULES)):
@@ -30,11 +35,18 @@ class _Tracer(fx.Tracer):
 
 
 def decide(model: nn.Module) -> dict[str, Decision]:
-    """A decision for every nn.Conv2d of `model`, subclasses included, by its first name.
+    """Decides for every nn.Conv2d of the model, subclasses included.
 
-    The model is traced with torch.fx as it trains; where that fails, or a convolution is not
-    reached, the order in which modules were registered stands in for the order of execution, and
-    the reason says so. Neither parameters, modes nor attributes of the model change.
+    The operations after a convolution decide. Before a norm, whose backward pass makes the gradient
+    dense, the output's gradient is pruned. Before a ReLU the output's gradient is sparse already,
+    and the input's gradient is pruned.
+
+    The model is traced with torch.fx in training mode. If that fails, or if the traced model does
+    not call a convolution, the order of registration replaces the order of execution, and the
+    reason says so. The model does not change.
+
+    Returns:
+        Decisions by the first name of each convolution in ``model.named_modules()``.
     """
     convs = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     if "" in convs:
@@ -43,7 +55,7 @@ def decide(model: nn.Module) -> dict[str, Decision]:
     try:
         with _as_in_training(model):
             graph = _Tracer().trace(model)
-    except Exception as error:  # whatever the model's own forward raises when it meets a proxy
+    except Exception as error:  # the model's forward may raise anything when it gets a proxy
         why = f"registration order, as torch.fx cannot trace the model ({_first_line(error)})"
     else:
         why = "registration order, as the traced model does not call it"
@@ -59,13 +71,14 @@ def decide(model: nn.Module) -> dict[str, Decision]:
 
 @contextmanager
 def _as_in_training(model: nn.Module) -> Iterator[None]:
-    """Training mode inside; behind it every module has the attributes that it had before.
+    """Sets ``training = True`` in all modules, and restores all their attributes on exit.
 
-    Flags, not train(): a model may override that to keep some layers frozen. Attributes, because a
-    forward may note its tensors, which are proxies while it is traced.
+    It does not call ``train()``, which a model may override to keep some layers frozen. It restores
+    all attributes, because a forward pass may store its tensors, which are proxies during tracing.
     """
     before = [(module, dict(module.__dict__)) for module in model.modules()]
     values = [value for _, attributes in before for value in attributes.values()]
+    # Lists also get their items back: a forward pass may append to them.
     lists = [(value, list(value)) for value in values if type(value) is list]
     try:
         for module, _ in before:
@@ -75,8 +88,8 @@ def _as_in_training(model: nn.Module) -> Iterator[None]:
         for module, attributes in before:
             module.__dict__.clear()
             module.__dict__.update(attributes)
-        for noted, items in lists:
-            noted[:] = items
+        for value, items in lists:
+            value[:] = items
 
 
 def _refine(conv: nn.Conv2d, decision: Decision) -> Decision:
@@ -94,8 +107,8 @@ def _by_graph(model: nn.Module, graph: fx.Graph) -> dict[str, Decision]:
             trained.add(node)
         if node.op == "call_module" and isinstance(modules[str(node.target)], nn.Conv2d):
             first = not trained.intersection(node.all_input_nodes)
-            calls.setdefault(str(node.target), []).append(_behind(modules, node, first))
-    return {name: _agree(decisions) for name, decisions in calls.items()}
+            calls.setdefault(str(node.target), []).append(_decide_call(modules, node, first))
+    return {name: _merge(decisions) for name, decisions in calls.items()}
 
 
 def _has_parameters(model: nn.Module, modules: dict[str, nn.Module], node: fx.Node) -> bool:
@@ -106,39 +119,49 @@ def _has_parameters(model: nn.Module, modules: dict[str, nn.Module], node: fx.No
     return False
 
 
-def _behind(modules: dict[str, nn.Module], conv: fx.Node, first: bool) -> Decision:
-    """Looks from a convolution's call to the next operations that say what its gradient is like."""
+def _decide_call(modules: dict[str, nn.Module], conv: fx.Node, first: bool) -> Decision:
+    """Decides for one call, from the nearest operations after it that are not passthrough.
+
+    Args:
+        modules: The modules of the traced model by their names.
+        conv: The node that calls the convolution.
+        first: No operation before it has parameters, so that its input needs no gradient.
+    """
     found: list[tuple[str, str]] = []
-    queue, seen = list(conv.users), set(conv.users)
+    queue, queued = list(conv.users), set(conv.users)
     while queue:
         node = queue.pop(0)
-        role, name = node_role(modules, node)
-        if role == "open":
-            fresh = [user for user in node.users if user not in seen]
-            seen.update(fresh)
-            queue.extend(fresh)
-        elif role != "dead":
-            found.append((role, name))
-    return _judge(found, first)
+        kind, name = node_kind(modules, node)
+        if kind == "passthrough":
+            users = [user for user in node.users if user not in queued]
+            queued.update(users)
+            queue.extend(users)
+        elif kind != "no_gradient":
+            found.append((kind, name))
+    return _decide(found, first)
 
 
-def _judge(found: list[tuple[str, str]], first: bool) -> Decision:
-    """One dense summand makes the gradient dense: a ReLU decides when nothing else is found."""
-    for role in ("norm", "other"):
-        for name in (name for r, name in found if r == role):
+def _decide(found: list[tuple[str, str]], first: bool) -> Decision:
+    """Decides from the kinds and names of the operations after a convolution.
+
+    The gradient of the output is the sum over all operations. One dense summand makes the sum
+    dense, so a ReLU only decides if there is no operation of another kind.
+    """
+    for wanted in ("norm", "other"):
+        for name in (name for kind, name in found if kind == wanted):
             return Decision("output", f"next is {name}")
     if not found:
-        return Decision("output", "nothing behind it")
+        return Decision("output", "nothing follows")
     if first:
         return Decision("none", f"first convolution, next is {found[0][1]}")
     return Decision("input", f"next is {found[0][1]}")
 
 
-def _agree(calls: Iterable[Decision]) -> Decision:
+def _merge(calls: Iterable[Decision]) -> Decision:
     """One decision for a convolution that is called several times.
 
-    "output" serves every surrounding; "input" serves a call as first convolution too, because a
-    pruner passes on what needs no gradient.
+    "output" is right before every operation. "input" is also right where the convolution is the
+    first one, because a pruner returns an input that needs no gradient unchanged.
     """
     calls = list(calls)
     placements = {call.placement for call in calls}
@@ -156,7 +179,7 @@ def _others(calls: list[Decision], chosen: str) -> str:
 
 
 def _by_registration(model: nn.Module) -> dict[str, Decision]:
-    """The same rules on the sequence of leaf modules, a chain as far as anyone can tell."""
+    """Decides as if the leaf modules were a chain in the order of their registration."""
     leaves = [
         (name, m)
         for name, m in model.named_modules()
@@ -165,9 +188,9 @@ def _by_registration(model: nn.Module) -> dict[str, Decision]:
     decisions: dict[str, Decision] = {}
     for i, (name, module) in enumerate(leaves):
         if isinstance(module, nn.Conv2d):
-            roles = (guessed_role(m) for _, m in leaves[i + 1 :])
-            found = next(((role, shown) for role, shown in roles if role != "open"), None)
-            decisions[name] = _judge([found] if found else [], first=not decisions)
+            kinds = (guessed_kind(m) for _, m in leaves[i + 1 :])
+            found = next((found for found in kinds if found[0] != "passthrough"), None)
+            decisions[name] = _decide([found] if found else [], first=not decisions)
     return decisions
 
 

@@ -1,4 +1,4 @@
-"""pruning_state and load_pruning_state: the pruners' randomness and history in a checkpoint."""
+"""pruning_state and load_pruning_state: random state and history of pruners, for checkpoints."""
 
 from __future__ import annotations
 
@@ -27,11 +27,25 @@ _KEYS = ("version", "world_size", "rank", "costs", "pruners")
 
 
 def pruning_state(model: nn.Module) -> dict[str, Any]:
-    """What a checkpoint must hold, beside the state_dict, to resume pruning bit for bit.
+    """Returns what a checkpoint needs besides the ``state_dict`` to resume pruning bit for bit.
 
-    Returns {"version": 2, "world_size": int, "rank": int, "costs": costs(), "pruners": {module
-    name: float64 tensor of 15 + history values}}, copied to the CPU; torch.load(weights_only=True)
-    accepts it. Under torch.distributed every rank has a state of its own: save one per rank.
+    Under torch.distributed every rank has a different state: save one per rank.
+
+    Args:
+        model: A converted model, or one that contains a ``PruneGrad``.
+
+    Returns:
+        A dict that ``torch.load(weights_only=True)`` accepts. It has
+        these entries:
+
+        - ``"version"``: 2.
+        - ``"world_size"``, ``"rank"``: those of this process.
+        - ``"costs"``: ``costs()``, because they decide which kernels run.
+        - ``"pruners"``: the state of each pruner, a float64 tensor [15 + history] on the CPU, by
+          the name of its module.
+
+    Example:
+        >>> torch.save({"model": model.state_dict(), "pruning": pruning_state(model)}, "run.pt")
     """
     rank, world_size = rank_and_world()
     pruners = {name: p.state.detach().to("cpu", copy=True) for name, p in _pruners(model).items()}
@@ -45,29 +59,40 @@ def pruning_state(model: nn.Module) -> dict[str, Any]:
 
 
 def load_pruning_state(model: nn.Module, state: dict[str, Any], *, strict: bool = True) -> None:
-    """Loads what pruning_state() returned into a model converted the same way, in place.
+    """Loads what ``pruning_state`` returned into a model converted with the same arguments.
 
-    The costs by which `auto` chooses become the saved ones, for the whole process, but those of the
-    CPU where another instruction set runs here. Every pruner's rate or density becomes the saved
-    one, as an optimizer's learning rate does. With strict, another world size or rank is refused
-    here, and another batch size or memory format by the first backward pass (one smaller batch, the
-    remainder of an epoch, is let through): each of them would change the masks. strict=False
-    resumes all the same, not bit for bit.
-    Raises TypeError for a state that is no such dict, ValueError for another version, other
-    pruners, another history or impossible values; then nothing is loaded.
+    Every pruner's rate or density becomes the saved one. The table of costs becomes the saved one
+    for the whole process; if the saved one has another instruction set, the processor's costs stay.
+
+    Args:
+        model: A converted model.
+        state: What ``pruning_state`` returned.
+        strict: Refuse what would change the random masks: another world size or rank in this call;
+            another batch size or memory format in the first backward pass, except one smaller
+            batch, the last of an epoch. With False the run resumes, but not bit for bit.
+
+    Raises:
+        TypeError: ``state`` or one of its entries has the wrong type.
+        ValueError: Another version, other pruners, another history, impossible values, or, with
+            ``strict``, another world size or rank. Nothing is loaded then.
+
+    Example:
+        >>> loaded = torch.load("run.pt", weights_only=True)
+        >>> model.load_state_dict(loaded["model"])
+        >>> load_pruning_state(model, loaded["pruning"])
     """
     pruners = _pruners(model)
     saved = _checked(state, pruners)
     rank, world_size = rank_and_world()
     if strict:
-        _expect_same("world size", world_size, state["world_size"])
-        _expect_same("rank", rank, state["rank"])
+        _check_equal("world size", world_size, state["world_size"])
+        _check_equal("rank", rank, state["rank"])
     adopt_costs(state["costs"])
     for name, pruner in pruners.items():
         pruner.state.copy_(saved[name])
         # Makes the next prune_step compare its gradient with the saved sizes and layout.
         pruner.state[RESUMED] = float(strict)
-        pruner.rank = state["rank"]  # a seed saved by another rank is shifted by the next forward
+        pruner.rank = state["rank"]  # if it is another rank, the next forward pass shifts the seed
 
 
 def _pruners(model: nn.Module) -> dict[str, PruneGrad]:
@@ -75,70 +100,72 @@ def _pruners(model: nn.Module) -> dict[str, PruneGrad]:
 
 
 def _checked(state: Any, pruners: dict[str, PruneGrad]) -> dict[str, Tensor]:
-    """The saved tensors, once everything that does not depend on `strict` is found in order."""
+    """Checks all that does not depend on `strict`; returns the saved tensor of each pruner."""
     if not isinstance(state, dict) or not all(key in state for key in _KEYS):
         got = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
-        raise TypeError(_sentence("state", f"a dict with the keys {', '.join(_KEYS)}", got))
+        raise TypeError(_message("state", f"a dict with the keys {', '.join(_KEYS)}", got))
     if state["version"] != VERSION:
-        raise ValueError(_sentence("the state's version", VERSION, state["version"]))
+        raise ValueError(_message("the state's version", VERSION, state["version"]))
     for key, kind in (("world_size", int), ("rank", int), ("costs", dict), ("pruners", dict)):
         if not isinstance(state[key], kind):
             got = type(state[key]).__name__
-            raise TypeError(_sentence(f"the state's {key}", f"of type {kind.__name__}", got))
+            raise TypeError(_message(f"the state's {key}", f"of type {kind.__name__}", got))
     saved: dict[str, Tensor] = state["pruners"]
     missing, unexpected = (
         sorted(pruners.keys() - saved.keys()),
         sorted(saved.keys() - pruners.keys()),
     )
     if missing or unexpected:
-        got = f"{_some(missing)} missing and {_some(unexpected)} unexpected"
+        got = f"{_first_names(missing)} missing and {_first_names(unexpected)} unexpected"
         raise ValueError(
-            _sentence("the state's pruners", f"the model's {len(pruners)}", got)
+            _message("the state's pruners", f"the model's {len(pruners)}", got)
             + ". Convert the model with the arguments it was trained with"
         )
     for name, pruner in pruners.items():
         values = saved[name]
         if not isinstance(values, Tensor) or values.dtype != torch.float64 or values.dim() != 1:
-            raise TypeError(_sentence(f"the state of {name!r}", "a float64 vector", _kind(values)))
+            raise TypeError(
+                _message(f"the state of {name!r}", "a float64 vector", _type_and_rank(values))
+            )
         if values.numel() != pruner.state.numel():
             history = values.numel() - HEADER
-            raise ValueError(_sentence(f"the history of {name!r}", pruner.history, history))
+            raise ValueError(_message(f"the history of {name!r}", pruner.history, history))
         if (slot := _impossible(values)) is not None:
             got = f"{values[slot].item()} in slot {slot}"
-            raise ValueError(_sentence(f"the state of {name!r}", "one of possible values", got))
+            raise ValueError(_message(f"the state of {name!r}", "possible values", got))
     return saved
 
 
 def _impossible(values: Tensor) -> int | None:
-    """The first slot with a value that no pruner writes, as where bytes were damaged."""
+    """The first slot with a value that no pruner writes, for example in a damaged file."""
     limits = [2.0**53] * HEADER + [math.inf] * (values.numel() - HEADER)
     limits[THRESHOLD] = limits[FACTOR] = math.inf
     limits[LAYOUT], limits[RATE], limits[DENSITY] = 4, 1, math.nextafter(1, 2)
-    real = (THRESHOLD, FACTOR, RATE, DENSITY)  # the others, before the FIFO, are whole numbers
+    fractional = (THRESHOLD, FACTOR, RATE, DENSITY)  # other slots before the FIFO hold integers
     for slot, (value, limit) in enumerate(zip(values.tolist(), limits, strict=True)):
-        whole = slot < HEADER and slot not in real
-        possible = 0 <= value < limit and not (whole and value % 1)
-        if not possible and slot != ABS_SUM:  # the last gradient may have held NaN or Inf
+        integer = slot < HEADER and slot not in fractional
+        possible = 0 <= value < limit and not (integer and value % 1)
+        if not possible and slot != ABS_SUM:  # NaN or Inf if the last gradient contained them
             return slot
     return None
 
 
-def _expect_same(what: str, wanted: int, got: int) -> None:
+def _check_equal(name: str, wanted: int, got: int) -> None:
     if got != wanted:
         raise ValueError(
-            _sentence(f"the state's {what}", wanted, got)
+            _message(f"the state's {name}", wanted, got)
             + ". Save and load one state per rank, or pass strict=False to resume with other masks"
         )
 
 
-def _sentence(what: str, wanted: object, got: object) -> str:
-    return f"sparsetrain.load_pruning_state: expected {what} to be {wanted}, got {got}"
+def _message(name: str, wanted: object, got: object) -> str:
+    return f"sparsetrain.load_pruning_state: expected {name} to be {wanted}, got {got}"
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     shown = ", ".join(names[:3]) or "none"
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _kind(value: object) -> str:
+def _type_and_rank(value: object) -> str:
     return f"{value.dtype} of rank {value.dim()}" if isinstance(value, Tensor) else repr(value)

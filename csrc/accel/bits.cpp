@@ -1,4 +1,4 @@
-// Window counts, drawn bits, and counts over channels.
+// Window counts, random traces, and the maps of a trace.
 #include "bits.h"
 
 #include <algorithm>
@@ -6,7 +6,8 @@
 namespace sparsetrain::accel {
 namespace {
 
-// SplitMix64's finalizer (Steele, Lea and Flood 2014) of a counter: a counter-based generator.
+// The finalizer of SplitMix64 (Steele, Lea and Flood 2014), applied to a counter: a random number
+// that depends only on seed and position.
 uint64_t mix(uint64_t z) {
   z += 0x9e3779b97f4a7c15u;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -14,8 +15,8 @@ uint64_t mix(uint64_t z) {
   return z ^ (z >> 31);
 }
 
-Bitmap drawn(int64_t images, int64_t channels, int64_t height, int64_t width, double density,
-             uint64_t seed) {
+Bitmap draw_bits(int64_t images, int64_t channels, int64_t height, int64_t width, double density,
+                 uint64_t seed) {
   Bitmap b{images, channels, height, width, {}};
   const int64_t words = b.row_words(), rows = images * channels * height;
   b.words.assign(static_cast<size_t>(rows * words), 0);
@@ -27,20 +28,21 @@ Bitmap drawn(int64_t images, int64_t channels, int64_t height, int64_t width, do
   return b;
 }
 
-struct PlaneCounts {
+// The members of Maps that one operand fills.
+struct OperandCounts {
   std::vector<int32_t> map;
   std::vector<int64_t> channels;
   double row_var = 0;
 };
 
-// Variance over channels of a number per channel, from its sum and sum of squares.
+// Variance over channels of a quantity, from its sum and its sum of squares over channels.
 double variance(double sum, double squares, int64_t channels) {
   const double mean = sum / static_cast<double>(channels);
   return std::max(0.0, squares / static_cast<double>(channels) - mean * mean);
 }
 
-PlaneCounts count_planes(const Bitmap& b) {
-  PlaneCounts counts;
+OperandCounts count_operand(const Bitmap& b) {
+  OperandCounts counts;
   counts.map.assign(static_cast<size_t>(b.images * b.height * b.width), 0);
   counts.channels.assign(static_cast<size_t>(b.channels), 0);
   for (int64_t n = 0; n < b.images; ++n) {
@@ -66,8 +68,8 @@ PlaneCounts count_planes(const Bitmap& b) {
 }  // namespace
 
 void window_planes(const ConvShape& s, const uint64_t* row, int64_t begin, int64_t end,
-                   const Planes& shape, uint64_t* planes) {
-  shape.clear(planes);
+                   const Planes& layout, uint64_t* planes) {
+  layout.clear(planes);
   const int64_t q_count = s.Q();
   for (int64_t q = 0; q < q_count; ++q) {
     int64_t set = 0;
@@ -75,17 +77,17 @@ void window_planes(const ConvShape& s, const uint64_t* row, int64_t begin, int64
       const int64_t w = q * s.stride_w + t * s.dilation_w - s.pad_w;
       if (w >= begin && w < end) set += static_cast<int64_t>((row[w / 64] >> (w % 64)) & 1);
     }
-    if (set) shape.set(planes, q, set);
+    if (set) layout.set(planes, q, set);
   }
 }
 
 Trace draw(const Layer& layer, uint64_t seed) {
   const ConvShape& s = layer.shape;
   Trace t;
-  t.x = drawn(s.N, s.C, s.H, s.W, layer.x_density, mix(seed));
-  t.dy = drawn(s.N, s.K, s.P(), s.Q(), layer.dy_density, mix(seed + 1));
+  t.x = draw_bits(s.N, s.C, s.H, s.W, layer.x_density, mix(seed));
+  t.dy = draw_bits(s.N, s.K, s.P(), s.Q(), layer.dy_density, mix(seed + 1));
   if (layer.mask_density != layer.x_density)
-    t.mask = drawn(s.N, s.C, s.H, s.W, layer.mask_density, mix(seed + 2));
+    t.mask = draw_bits(s.N, s.C, s.H, s.W, layer.mask_density, mix(seed + 2));
   return t;
 }
 
@@ -124,7 +126,7 @@ double window_variance(const Bitmap& x, const ConvShape& s) {
 }
 
 Maps maps_of(const Trace& trace, const ConvShape& shape) {
-  PlaneCounts x = count_planes(trace.x), dy = count_planes(trace.dy);
+  OperandCounts x = count_operand(trace.x), dy = count_operand(trace.dy);
   return {
       trace.x.images,         std::move(x.map), std::move(dy.map), std::move(x.channels),
       std::move(dy.channels), x.row_var,        dy.row_var,        window_variance(trace.x, shape)};

@@ -1,4 +1,4 @@
-// Workload x Config -> Program: the plan of each pass, spelled out block by block.
+// The compiler, Workload x Config -> Program: writes the plan of each pass out as blocks.
 #include <algorithm>
 #include <cmath>
 
@@ -8,7 +8,7 @@
 namespace sparsetrain::accel {
 namespace {
 
-// Stored bytes of the rows (n, row) of an operand, all channels together, as running sums.
+// Running sums over rows (n, row) of the stored bytes of an operand, all channels together.
 class RowSums {
  public:
   RowSums(int64_t images, int64_t rows, const std::vector<double>& bytes) : rows_(rows) {
@@ -34,6 +34,7 @@ int64_t row_nonzeros(const Bitmap& bits, int64_t n, int64_t row) {
   return count;
 }
 
+// An operand of a layer; `bits` or `map` is set if its zeros are known.
 struct Operand {
   int64_t channels, rows, width;
   double density;
@@ -81,7 +82,7 @@ RowSums dy_sums(const Layer& l, const Config& chip) {
 class PassCompiler {
  public:
   PassCompiler(const Layer& layer, int32_t index, Pass pass, const Config& chip)
-      : s_(layer.shape),
+      : shape_(layer.shape),
         index_(index),
         pass_(pass),
         plan_(plan(layer, pass, chip)),
@@ -108,21 +109,21 @@ class PassCompiler {
  private:
   std::vector<Block> make_tiles() const {
     std::vector<Block> tiles;
-    const int64_t cg = s_.C / s_.groups, kg = s_.K / s_.groups;
+    const int64_t cg = shape_.C / shape_.groups, kg = shape_.K / shape_.groups;
     const auto add = [&](int64_t k0, int64_t k1, int64_t c0, int64_t c1) {
       tiles.push_back({pass_, index_, static_cast<int32_t>(k0), static_cast<int32_t>(k1),
                        static_cast<int32_t>(c0), static_cast<int32_t>(c1), 0, 0, 0, 0, false});
     };
     if (pass_ == Pass::kForward) {
-      for (int64_t k = 0; k < s_.K; k += plan_.k_tile)
-        add(k, std::min(s_.K, k + plan_.k_tile), 0, cg);
+      for (int64_t k = 0; k < shape_.K; k += plan_.k_tile)
+        add(k, std::min(shape_.K, k + plan_.k_tile), 0, cg);
     } else if (pass_ == Pass::kGradInput) {
-      for (int64_t c = 0; c < s_.C; c += plan_.c_tile)
-        add(0, kg, c, std::min(s_.C, c + plan_.c_tile));
+      for (int64_t c = 0; c < shape_.C; c += plan_.c_tile)
+        add(0, kg, c, std::min(shape_.C, c + plan_.c_tile));
     } else {
-      // A tile smaller than a group's channels ends with its group.
-      const int64_t span = plan_.c_tile < cg ? cg : s_.C;
-      for (int64_t first = 0; first < s_.C; first += span)
+      // A tile with fewer channels than a group does not cross the end of the group.
+      const int64_t span = plan_.c_tile < cg ? cg : shape_.C;
+      for (int64_t first = 0; first < shape_.C; first += span)
         for (int64_t c = first; c < first + span; c += plan_.c_tile)
           for (int64_t k = 0; k < kg; k += plan_.k_tile)
             add(k, std::min(kg, k + plan_.k_tile), c, std::min(first + span, c + plan_.c_tile));
@@ -130,14 +131,17 @@ class PassCompiler {
     return tiles;
   }
 
-  // Rows of x (forward, kGradWeight) or of dy (kGradInput) that the output rows before `row` need.
+  // Number of operand rows that the output rows before `row` need: rows of x (forward, kGradWeight)
+  // or of dy (kGradInput).
   int64_t needed(int64_t row) const {
-    const bool up = pass_ == Pass::kGradInput;
-    const int64_t per_image = up ? s_.H : s_.P(), in_rows = up ? s_.P() : s_.H;
+    const bool grad_input = pass_ == Pass::kGradInput;
+    const int64_t per_image = grad_input ? shape_.H : shape_.P(),
+                  in_rows = grad_input ? shape_.P() : shape_.H;
     const int64_t n = row / per_image, last = row % per_image - 1;
     if (last < 0) return n * in_rows;
-    const int64_t reach = up ? (last + s_.pad_h) / s_.stride_h
-                             : last * s_.stride_h + (s_.R - 1) * s_.dilation_h - s_.pad_h;
+    const int64_t reach =
+        grad_input ? (last + shape_.pad_h) / shape_.stride_h
+                   : last * shape_.stride_h + (shape_.R - 1) * shape_.dilation_h - shape_.pad_h;
     return n * in_rows + std::clamp<int64_t>(reach + 1, 0, in_rows);
   }
 
@@ -150,14 +154,14 @@ class PassCompiler {
     const bool new_tile = plan_.slab_resident || first_inner;
     double load = 0, store = 0;
     if (pass_ == Pass::kGradWeight) {
-      const int64_t filters = s_.K / s_.groups;
-      const double tile_w = bytes_.w * c * k / static_cast<double>(s_.C * filters);
-      const double x_share = plan_.slab_resident ? 1 : c / static_cast<double>(s_.C);
+      const int64_t filters = shape_.K / shape_.groups;
+      const double tile_w = bytes_.w * c * k / static_cast<double>(shape_.C * filters);
+      const double x_share = plan_.slab_resident ? 1 : c / static_cast<double>(shape_.C);
       const double dy_share =
           plan_.slab_resident
               ? 1
-              : static_cast<double>(touched_groups(b->c0, b->c1, s_.C / s_.groups)) * k /
-                    static_cast<double>(s_.K);
+              : static_cast<double>(touched_groups(b->c0, b->c1, shape_.C / shape_.groups)) * k /
+                    static_cast<double>(shape_.K);
       if (streams) load = x_share * in_bytes + dy_share * dy_.between(b->row0, b->row1);
       b->reads_partial = slab > 0;
       if (plan_.slab_resident) {
@@ -168,13 +172,14 @@ class PassCompiler {
       }
     } else {
       const bool forward = pass_ == Pass::kForward;
-      const double share = forward ? k / static_cast<double>(s_.K) : c / static_cast<double>(s_.C);
+      const double share =
+          forward ? k / static_cast<double>(shape_.K) : c / static_cast<double>(shape_.C);
       const int64_t begin = forward ? b->k0 : b->c0, end = forward ? b->k1 : b->c1;
-      const int64_t size = (forward ? s_.K : s_.C) / s_.groups;
+      const int64_t size = (forward ? shape_.K : shape_.C) / shape_.groups;
       const double in_share = plan_.slab_resident
                                   ? 1
                                   : static_cast<double>(touched_groups(begin, end, size)) /
-                                        static_cast<double>(s_.groups);
+                                        static_cast<double>(shape_.groups);
       const double masks = forward ? 0 : bytes_.mask * rows * (plan_.slab_resident ? 1 : share);
       if (streams) load = in_share * in_bytes + masks;
       if (new_tile) load += bytes_.w * share;
@@ -184,7 +189,7 @@ class PassCompiler {
     b->store_bytes = static_cast<int64_t>(std::ceil(store - 1e-6));
   }
 
-  const ConvShape& s_;
+  const ConvShape& shape_;
   const int32_t index_;
   const Pass pass_;
   const Plan plan_;

@@ -1,4 +1,4 @@
-// The named chips, and what makes a chip impossible.
+// The chips that ship, dense twins, and the ranges of a chip's numbers.
 #include "config.h"
 
 #include <initializer_list>
@@ -58,9 +58,10 @@ void check(const Config& chip) {
     const char* name;
     int64_t value, low, high;
   };
-  constexpr int64_t kMost = int64_t{1} << 40;  // keeps every product of two numbers inside int64
+  constexpr int64_t kMost = int64_t{1} << 40;  // products of any two numbers then fit in int64
   for (const Bound& b :
-       {Bound{"pe_groups", chip.pe_groups, 1, 1 << 20}, Bound{"pes_per_group", chip.pes_per_group, 1, 64},
+       {Bound{"pe_groups", chip.pe_groups, 1, 1 << 20},
+        Bound{"pes_per_group", chip.pes_per_group, 1, 64},
         Bound{"clock_mhz", chip.clock_mhz, 1, 1 << 20},
         Bound{"buffer_bytes", chip.buffer_bytes, 64, kMost},
         Bound{"port_bytes_per_cycle", chip.port_bytes_per_cycle, 1, 1 << 20},

@@ -1,4 +1,4 @@
-// A pass ends when its tasks have ended and its DRAM stream has: the closed form of that race.
+// The closed form of a pass: it ends when both its tasks and its DRAM stream have ended.
 #include "model.h"
 
 #include <algorithm>
@@ -13,8 +13,8 @@ Counts counts(const Tally& t, const Plan& plan, const Config& chip) {
   const double read = plan.read_bytes / rate, written = plan.write_bytes / rate;
   const double blocks = static_cast<double>(plan.blocks());
   Counts c;
-  // Bound by the tasks behind the first load; by DRAM; or by DRAM up to the last block's load, with
-  // that block's tasks behind it.
+  // The latest of three ends: all tasks after the first load; the DRAM stream; and the tasks of the
+  // last block after the DRAM stream up to its load.
   c.cycles = whole(std::ceil(std::max({t.makespan + plan.first_load_bytes / rate, read + written,
                                        read + written * (1 - 1 / blocks) + t.makespan / blocks})));
   c.busy_cycles = whole(t.busy);
@@ -49,7 +49,8 @@ Report model(const Workload& workload, const Config& chip) {
       if (pass == Pass::kGradWeight) {
         t = model_osrc(profile, p, chip);
         t.output = static_cast<double>(p.slabs) * bytes.w;
-        t.port += static_cast<double>(p.slabs - 1) * bytes.w;  // partial sums of dw, read back
+        t.port +=
+            static_cast<double>(p.slabs - 1) * bytes.w;  // partial sums of dw that are read back
       } else {
         t = model_src(profile, pass, chip);
         t.output = pass == Pass::kForward ? bytes.y : bytes.dx;

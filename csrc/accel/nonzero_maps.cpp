@@ -1,4 +1,5 @@
-// One pass over memory in the order it lies: the cost of recording is reading the tensor once.
+// Counts of nonzeros and bits of a tensor in one pass over memory, in the order in which it is
+// stored: recording costs one read of the tensor.
 #include "nonzero_maps.h"
 
 #include <algorithm>
@@ -9,7 +10,7 @@
 namespace sparsetrain::accel {
 namespace {
 
-// Calls f(zero value of the word type) with the type that has `item_bytes` bytes.
+// Calls f with a 0 of the unsigned type that has `item_bytes` bytes.
 template <class F>
 auto with_word(int64_t item_bytes, F f) {
   switch (item_bytes) {
@@ -33,14 +34,14 @@ int32_t nonzero(T word, int shift) {
   return static_cast<T>(word << shift) != 0;
 }
 
-// The counts of one image, on the way to an NonzeroMaps.
+// Counts of one image, before they enter a NonzeroMaps.
 struct ImageCounts {
   int32_t* map;                        // [height, width]
-  int64_t* channels;                   // [channels], of all images
-  std::vector<int64_t> sums, squares;  // [height]: of a row's nonzeros, over channels
+  int64_t* channels;                   // [channels], summed over images
+  std::vector<int64_t> sums, squares;  // [height]: over channels, of a row's number of nonzeros
 };
 
-// Channels lie next to each other: a pixel is a run of memory.
+// For channels-last tensors: the channels of a pixel are contiguous.
 template <class T>
 void count_pixels(const char* image, const View& v, std::vector<int32_t>* row, ImageCounts* out) {
   const int shift = v.is_float ? 1 : 0;
@@ -67,7 +68,8 @@ void count_pixels(const char* image, const View& v, std::vector<int32_t>* row, I
   }
 }
 
-// Any other layout: row by row, channel by channel. kDense: columns are next to each other.
+// For any other layout: row by row within each channel. kDense: the columns of a row are
+// contiguous.
 template <class T, bool kDense>
 void count_rows(const char* image, const View& v, ImageCounts* out) {
   const int shift = v.is_float ? 1 : 0;
@@ -118,8 +120,8 @@ NonzeroMaps maps_of_words(const View& v) {
   return o;
 }
 
-// 64 columns, or what is left of a row, as bits. Eight bytes of 0 or 1 become eight bits by a
-// multiply: byte i goes to bit 56 + i, and no two of the products' bits meet.
+// Up to 64 columns as bits. One multiplication turns eight bytes of 0 or 1 into eight bits: it
+// moves byte i to bit 56 + i, and no two bits of the product coincide, so there are no carries.
 template <class T>
 uint64_t pack_word(const char* in, int64_t step, int64_t columns, int shift) {
   std::array<uint8_t, 64> set{};
@@ -128,7 +130,7 @@ uint64_t pack_word(const char* in, int64_t step, int64_t columns, int shift) {
         static_cast<uint8_t>(nonzero(*reinterpret_cast<const T*>(in + w * step), shift));
   uint64_t bits = 0;
   for (size_t i = 0; i * 8 < static_cast<size_t>(columns); ++i) {
-    uint64_t bytes = 0;  // little-endian, as every machine that torch runs on
+    uint64_t bytes = 0;  // little-endian, like every machine that PyTorch runs on
     std::memcpy(&bytes, set.data() + 8 * i, sizeof bytes);
     bits |= bytes * 0x0102040810204080u >> 56 << (8 * i);
   }

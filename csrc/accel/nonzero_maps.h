@@ -1,4 +1,5 @@
-// Reading zeros out of live tensors of any strides: counts over channels, and bits.
+// Counts of nonzeros, and bits, of tensors in CPU memory with any strides and element type. Used by
+// sparsetrain.accel.record through the bindings.
 #pragma once
 
 #include <array>
@@ -9,8 +10,8 @@
 
 namespace sparsetrain::accel {
 
-// A tensor [n, c, h, w] of words of 1, 2, 4 or 8 bytes somewhere in memory. An element is zero when
-// its word is, for floats (is_float) with the sign bit left out: -0 is zero, NaN is not.
+// A tensor [n, c, h, w] in memory, read as words of 1, 2, 4 or 8 bytes. An element is zero if its
+// word is 0. For floating point types (is_float) the sign bit is ignored: -0 is zero, NaN is not.
 struct View {
   const char* data;
   std::array<int64_t, 4> shape, strides;  // strides in bytes
@@ -18,15 +19,16 @@ struct View {
   bool is_float;
 };
 
-// What Maps needs of one operand, in one pass over it.
+// The members of Maps that one operand fills.
 struct NonzeroMaps {
   std::vector<int32_t> map;       // [n, h, w]: nonzero channels of a pixel
   std::vector<int64_t> channels;  // [c]: nonzeros over images and pixels
   double row_nnz_var = 0;         // mean over (n, h) of the variance over c of a row's nonzeros
 };
+// Reads the tensor once.
 NonzeroMaps nonzero_maps(const View& view);
 
-// The first `images` images as bits.
+// A bitmap of the first `images` images.
 Bitmap pack(const View& view, int64_t images);
 
 }  // namespace sparsetrain::accel

@@ -1,4 +1,4 @@
-// Two loop orders a pass, and the arithmetic that picks one.
+// The two loop orders of each pass, their DRAM bytes, and the choice between them.
 #include "plan.h"
 
 #include <algorithm>
@@ -23,19 +23,21 @@ int64_t fitting(double room, double bytes_each, int64_t most) {
   return static_cast<int64_t>(std::clamp(std::floor(room / bytes_each), 1.0, double(most)));
 }
 
-// Forward and kGradInput: `in` is shared by all tiles (but for groups), `own` belongs to one tile.
-struct Gather {
-  int64_t outputs, group_outputs, groups;  // filters (forward) or channels (kGradInput)
+// Sizes and bytes of a forward or kGradInput pass. Tiles share `in`, except that a tile reads only
+// the groups it touches. `per_tile` (masks) is divided among the tiles.
+struct SrcBytes {
+  // Outputs are filters (forward) or channels of x (kGradInput): all, of a group; number of groups.
+  int64_t outputs, group_outputs, groups;
   int64_t rows;
-  double w, in, own, written;
+  double w, in, per_tile, written;
 };
 
-void fill(const Gather& g, int64_t tile, bool slab_resident, double half, Plan* p) {
+void fill(const SrcBytes& g, int64_t tile, bool slab_resident, double half, Plan* p) {
   p->slab_resident = slab_resident;
   p->rows = g.rows;
   p->k_tile = p->c_tile = tile;
   p->tiles = ceil_div(g.outputs, tile);
-  const double streamed = g.in + g.own;
+  const double streamed = g.in + g.per_tile;
   if (slab_resident) {
     p->slabs = std::min(g.rows, pieces(streamed, half));
     p->rows_per_slab = ceil_div(g.rows, p->slabs);
@@ -44,7 +46,7 @@ void fill(const Gather& g, int64_t tile, bool slab_resident, double half, Plan* 
   }
   p->slabs = ceil_div(g.rows, p->rows_per_slab);
   p->write_bytes = g.written;
-  double shared = 0;  // share of `in` that the tiles load, summed over tiles
+  double shared = 0;  // sum over tiles of the share of `in` that a tile loads
   for (int64_t begin = 0; begin < g.outputs; begin += tile) {
     const int64_t end = std::min(g.outputs, begin + tile);
     shared += static_cast<double>(touched_groups(begin, end, g.group_outputs)) /
@@ -54,13 +56,14 @@ void fill(const Gather& g, int64_t tile, bool slab_resident, double half, Plan* 
   const double tile_share = static_cast<double>(tile) / static_cast<double>(g.outputs);
   const double first_in =
       static_cast<double>(touched_groups(0, tile, g.group_outputs)) / static_cast<double>(g.groups);
-  p->read_bytes =
-      slab_resident ? static_cast<double>(p->slabs) * g.w + streamed : g.w + shared * g.in + g.own;
+  p->read_bytes = slab_resident ? static_cast<double>(p->slabs) * g.w + streamed
+                                : g.w + shared * g.in + g.per_tile;
   p->first_load_bytes =
-      g.w * tile_share + slab * (slab_resident ? streamed : first_in * g.in + tile_share * g.own);
+      g.w * tile_share +
+      slab * (slab_resident ? streamed : first_in * g.in + tile_share * g.per_tile);
 }
 
-Plan plan_src(const Gather& g, double half) {
+Plan plan_src(const SrcBytes& g, double half) {
   Plan resident_tile{}, resident_slab{};
   fill(g, ceil_div(g.outputs, std::min(g.outputs, pieces(g.w, half))), false, half, &resident_tile);
   fill(g, ceil_div(g.outputs, std::min(g.outputs, pieces(g.w, half / 2))), true, half,
@@ -68,8 +71,8 @@ Plan plan_src(const Gather& g, double half) {
   return resident_slab.read_bytes < resident_tile.read_bytes ? resident_slab : resident_tile;
 }
 
-// Channels a tile may have when `most` fit: whole groups once a group fits, so that no group's dy
-// is loaded for a fragment of it.
+// Channels of a tile if `most` channels fit: whole groups if at least one fits. Otherwise the dy of
+// a group would be loaded for a fragment of its channels.
 int64_t channel_tile(int64_t most, int64_t group_channels) {
   return most >= group_channels ? most / group_channels * group_channels : most;
 }

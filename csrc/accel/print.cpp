@@ -1,4 +1,4 @@
-// A program as text, for people. No densities: they are not the program's.
+// A program as text. Densities are not printed, because they belong to the workload.
 #include <algorithm>
 #include <sstream>
 
@@ -45,13 +45,11 @@ class Printer {
   void head(const Block& b) {
     const Layer& layer = workload_.layers[static_cast<size_t>(b.layer)];
     const ConvShape& s = shape_ = layer.shape;
-    cuts_ = segments(s, b.pass, chip_);
+    segments_ = segments(s, b.pass, chip_);
     const Plan p = plan(layer, b.pass, chip_);
-    const char* names[] = {"forward", "grad_input", "grad_weight"};
-    out_ << "pass " << names[static_cast<int>(b.pass)] << " " << layer.name << " x"
-         << list(s.N, s.C, s.H, s.W) << " w" << list(s.K, s.C / s.groups, s.R, s.S) << " y"
-         << list(s.N, s.K, s.P(), s.Q()) << " stride " << s.stride_h << "," << s.stride_w << " pad "
-         << s.pad_h << "," << s.pad_w;
+    out_ << "pass " << pass_name(b.pass) << " " << layer.name << " x" << list(s.N, s.C, s.H, s.W)
+         << " w" << list(s.K, s.C / s.groups, s.R, s.S) << " y" << list(s.N, s.K, s.P(), s.Q())
+         << " stride " << s.stride_h << "," << s.stride_w << " pad " << s.pad_h << "," << s.pad_w;
     if (s.dilation_h != 1 || s.dilation_w != 1)
       out_ << " dilation " << s.dilation_h << "," << s.dilation_w;
     if (s.groups != 1) out_ << " groups " << s.groups;
@@ -68,7 +66,8 @@ class Printer {
   void block(int64_t number, const Block& b) {
     const bool forward = b.pass != Pass::kGradInput;
     int64_t tasks = 0;
-    for_each_task(b, shape_, std::ssize(cuts_), chip_.pes_per_group, [&](const Task&) { ++tasks; });
+    for_each_task(b, shape_, std::ssize(segments_), chip_.pes_per_group,
+                  [&](const Task&) { ++tasks; });
     out_ << "block " << number << "  ";
     if (b.pass != Pass::kForward) out_ << "c " << b.c0 << ":" << b.c1 << " ";
     if (b.pass != Pass::kGradInput) out_ << "k " << b.k0 << ":" << b.k1 << " ";
@@ -77,21 +76,22 @@ class Printer {
          << "\n";
     if (detail_ == Detail::kBlock) return;
     int64_t shown = 0;
-    for_each_task(b, shape_, std::ssize(cuts_), chip_.pes_per_group, [&](const Task& t) {
-      if (shown++ < most_) b.pass == Pass::kGradWeight ? weights(b, t) : gather(b, t);
+    for_each_task(b, shape_, std::ssize(segments_), chip_.pes_per_group, [&](const Task& t) {
+      if (shown++ < most_) b.pass == Pass::kGradWeight ? osrc_task(b, t) : src_task(b, t);
     });
     rest(tasks, "task", "  ");
   }
 
-  void gather(const Block& b, const Task& t) {
+  void src_task(const Block& b, const Task& t) {
     const ConvShape& s = shape_;
     const bool forward = b.pass == Pass::kForward;
     const int64_t depth = (forward ? s.C : s.K) / s.groups;
     const int64_t first = t.out / ((forward ? s.K : s.C) / s.groups) * depth;
     std::vector<RowUse> uses;
     valid_rows(s, b.pass, t.row, &uses);
-    const Segment& cut = cuts_[static_cast<size_t>(t.segment)];
-    const std::string columns = std::ssize(cuts_) == 1 ? ":" : range(cut.out_begin, cut.out_end);
+    const Segment& segment = segments_[static_cast<size_t>(t.segment)];
+    const std::string columns =
+        std::ssize(segments_) == 1 ? ":" : range(segment.out_begin, segment.out_end);
     const std::string channels = range(first, first + depth);
     int64_t low = 0, high = 0;
     for (const RowUse& use : uses) {
@@ -121,7 +121,7 @@ class Printer {
     rest(ops, "row operation", "    ");
   }
 
-  void weights(const Block& b, const Task& t) {
+  void osrc_task(const Block& b, const Task& t) {
     const ConvShape& s = shape_;
     const int64_t group = t.out / (s.C / s.groups), channel = t.out % (s.C / s.groups);
     int64_t ops = 0;
@@ -129,7 +129,7 @@ class Printer {
     std::ostringstream lines;
     for (int64_t row = b.row0; row < b.row1; ++row) {
       valid_rows(s, b.pass, row % s.P(), &uses);
-      for (int64_t g = 0; g < std::ssize(cuts_); ++g)
+      for (int64_t g = 0; g < std::ssize(segments_); ++g)
         for (int64_t j = 0; j < t.entries; ++j)
           for (const RowUse& use : uses) {
             const int64_t e = t.entry + j, k = group * (s.K / s.groups) + b.k0 + e / s.R;
@@ -160,11 +160,16 @@ class Printer {
   const Detail detail_;
   const int64_t most_;
   ConvShape shape_{};
-  std::vector<Segment> cuts_;
+  std::vector<Segment> segments_;
   std::ostringstream out_;
 };
 
 }  // namespace
+
+const char* pass_name(Pass pass) {
+  constexpr const char* kNames[] = {"forward", "grad_input", "grad_weight"};
+  return kNames[static_cast<size_t>(pass)];
+}
 
 std::string print(const Program& program, const Workload& workload, const Config& chip,
                   Detail detail, int64_t most) {

@@ -1,4 +1,4 @@
-// Expected counts per row from maps or densities. Densities alone mean independent zeros.
+// Counts of nonzeros by row, from maps or from densities. Densities alone imply independent zeros.
 #include "profile.h"
 
 #include <algorithm>
@@ -14,7 +14,7 @@ double sum(const std::vector<int32_t>& map, int64_t begin, int64_t end) {
 
 double binomial_var(double count, double density) { return count * density * (1 - density); }
 
-// Variance over channels of their mean count in a row.
+// Variance over channels of a channel's mean number of nonzeros in a row.
 double between_channels(const std::vector<int64_t>& nnz, int64_t rows) {
   double sum = 0, squares = 0;
   for (const int64_t count : nnz) {
@@ -79,7 +79,8 @@ double Profile::x_row(int64_t n, int64_t h, int64_t begin,
 void Profile::windows(int64_t n, int64_t h, bool mask, int64_t begin, int64_t end, int64_t in_begin,
                       int64_t in_end, std::vector<double>* window) const {
   const ConvShape& s = shape_;
-  // The mask is x != 0 exactly when their densities agree; other masks are taken as independent.
+  // A mask with the density of x is taken to be x != 0; any other mask is taken as independent of
+  // x.
   const bool constant = !mapped() || (mask && mask_density_ != x_density_);
   const double each = (mask ? mask_density_ : x_density_) * static_cast<double>(s.C);
   const int32_t* row = constant ? nullptr : maps_->x_map.data() + (n * s.H + h) * s.W;
@@ -143,7 +144,7 @@ double Profile::dy_clustering() const {
 
 double Profile::mask_row_residual() const {
   const double width = static_cast<double>(shape_.W);
-  if (mask_density_ < 1e-9) return 0;  // next to no multiplications to vary
+  if (mask_density_ < 1e-9) return 0;  // almost no multiplications, so no variation of them
   if (!mapped() || mask_density_ != x_density_)
     return (1 - mask_density_) / (mask_density_ * width);
   const double mean = mask_density_ * width;

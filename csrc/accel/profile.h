@@ -1,5 +1,5 @@
-// Where a layer's zeros are, as the closed form sees it: expected counts per row, summed over
-// channels, from maps where there are maps and from densities otherwise.
+// Profile: a layer's counts of nonzeros by row, as the closed form uses them. They are exact if the
+// layer has maps, and expected values from the densities otherwise.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +11,13 @@
 
 namespace sparsetrain::accel {
 
+// On a dense twin (chip.skips_zeros false) every element counts as nonzero.
 class Profile {
  public:
   Profile(const Layer& layer, const Config& chip);
 
   const ConvShape& shape() const { return shape_; }
-  // Without maps every row is like every other: images() is 1 and rows repeat.
+  // Without maps all images are alike. images() is then 1, and repeats() is the batch size.
   bool mapped() const { return maps_ != nullptr; }
   int64_t images() const { return mapped() ? maps_->images : 1; }
   double repeats() const { return static_cast<double>(shape_.N) / static_cast<double>(images()); }
@@ -25,34 +26,37 @@ class Profile {
   double dy_density() const { return dy_density_; }
   double mask_density() const { return mask_density_; }
 
-  // Expected nonzeros of row (n, h) of x, or (n, p) of dy, in columns [begin, end), all channels.
+  // Nonzeros of row (n, h) of x or (n, p) of dy in columns [begin, end), summed over channels.
   double x_row(int64_t n, int64_t h, int64_t begin, int64_t end) const;
   double dy_row(int64_t n, int64_t p, int64_t begin, int64_t end) const;
-  // The same, each column weighted by weight[column - begin].
+  // Nonzeros of row (n, h) of x, each counted with weight[column - begin], summed over channels.
   double x_row(int64_t n, int64_t h, int64_t begin, const std::vector<double>& weight) const;
-  // For output columns [begin, end) of row (n, h): set columns of x (mask false) or of the gradient
-  // mask in the kernel window, all channels: box filter of the map. `window` has end - begin
-  // entries. Only columns in [in_begin, in_end) count.
+  // Writes the window counts of row (n, h) to `window`, one for each output column in [begin, end):
+  // the number of nonzeros of x (mask false) or of set bits of the gradient mask (mask true) in the
+  // kernel window, summed over channels. Only columns in [in_begin, in_end) count.
   void windows(int64_t n, int64_t h, bool mask, int64_t begin, int64_t end, int64_t in_begin,
                int64_t in_end, std::vector<double>* window) const;
-  // Sum over columns [begin, begin + window.size()) of dy's map times the window count.
+  // Pairs of nonzeros of row (n, p) of dy and of x: the sum over columns q of dy's count at q times
+  // window[q - begin].
   double pairs(int64_t n, int64_t p, int64_t begin, const std::vector<double>& window) const;
 
-  // Variance over channels of a row's nonzeros; of a window's set columns; and the part of the
-  // variance of a mask row that its channel's mean does not explain, relative to the squared mean.
+  // Variance over channels of a row's number of nonzeros, and of a window count of x.
   double x_row_var() const;
   double dy_row_var() const;
   double window_var() const;
-  // The part of the row variances that the channels' means do not explain: what differs between PEs
-  // that work on the same channels.
+  // The part of a row variance that the means of the channels do not explain. PEs that work on the
+  // same channels differ only by this part.
   double x_row_residual() const;
   double dy_row_residual() const;
-  // That part over what independent zeros would have, at least 1: zeros come in clusters.
+  // The residual variance divided by that of independent zeros, at least 1. It exceeds 1 if zeros
+  // come in clusters.
   double x_clustering() const;
   double dy_clustering() const;
+  // The residual variance of a row of the gradient mask, divided by its squared mean.
   double mask_row_residual() const;
 
-  // Means of `count` groups of channels ordered by nonzeros, relative to the overall mean.
+  // Sorts the channels by nonzeros and cuts them into `count` parts (a channel each if there are
+  // fewer). Returns the mean of each part relative to the mean of all channels.
   std::vector<double> x_quantiles(bool mask, int count) const;
   std::vector<double> dy_quantiles(int count) const;
 

@@ -1,4 +1,4 @@
-// Sums of counts, energy, and the price tables with their sources.
+// Sums of counts, the energy formula, and the price tables with their sources.
 #include "report.h"
 
 #include <cmath>
@@ -31,7 +31,8 @@ Counts Report::total() const {
 }
 
 // A multiplication reads two registers and updates an accumulator (a read and a write): 4 register
-// accesses; a streamed element is one more. Buffer and DRAM move bytes, prices are for 2 of them.
+// accesses. A streamed element is one register write. Buffer and DRAM traffic is in bytes, and
+// prices are for 2 bytes.
 Energy price(const Counts& c, const Prices& p) {
   Energy e;
   e.mac_pj = p.mac_pj * static_cast<double>(c.macs);
@@ -47,15 +48,18 @@ Energy price(const Counts& c, const Prices& p) {
   return e;
 }
 
-// mac: int16 multiply + 32-bit add at 14 nm, .53 (Aladdin's 45 nm tables scaled by Stillmaker-Baas)
-// or .12 (Horowitz, ISSCC 2014, scaled). register: a 0.5 KB SRAM, .061. buffer: CACTI 7 at 22 nm
-// x .798, per 16 bits. DRAM: LPDDR4, 128 pJ per 16 bits (Accelergy). Eyeriss: ratios at 65 nm with
-// one MAC as the unit (ISCA 2016), so its "pJ" are MACs.
+// Sources, at 14 nm:
+// mac_pj: 16-bit multiplication and 32-bit addition. .53 is Aladdin's 45 nm table, .12 Horowitz
+// (ISSCC
+//   2014), both scaled with Stillmaker and Baas.
+// register_pj: a 0.5 KB SRAM, and buffer prices: CACTI 7 at 22 nm times .798, for 16 bits.
+// dram_pj: LPDDR4, 128 pJ for 16 bits (Accelergy).
+// eyeriss_ratios: ratios at 65 nm (Eyeriss, ISCA 2016). Its unit is one MAC instead of one pJ.
 const std::vector<Prices>& named_prices() {
   static const std::vector<Prices> tables = {
-      {"aladdin_cacti32_14nm", .53, .061, .756, .756, 128},   // buffer as 32 KB banks
-      {"aladdin_cacti8_14nm", .53, .061, .317, .353, 128},    // 56 banks of 6.9 KB, wires free
-      {"aladdin_cacti387_14nm", .53, .061, 2.93, 2.04, 128},  // one 387 KB array
+      {"aladdin_cacti32_14nm", .53, .061, .756, .756, 128},  // the buffer in banks of 32 KB
+      {"aladdin_cacti8_14nm", .53, .061, .317, .353, 128},   // 56 banks of 6.9 KB, wires at no cost
+      {"aladdin_cacti387_14nm", .53, .061, 2.93, 2.04, 128},  // the buffer as one array of 387 KB
       {"horowitz_cacti387_14nm", .12, .061, 2.93, 2.04, 128}, {"eyeriss_ratios", 1, 1, 6, 6, 200},
   };
   return tables;

@@ -1,4 +1,4 @@
-// Stride, padding and dilation as arithmetic on row and column numbers.
+// Stride, padding and dilation as arithmetic on row and column indices.
 #include "rows.h"
 
 #include <algorithm>
@@ -49,33 +49,34 @@ int64_t stored_segments(int64_t width, const Config& chip) {
 }
 
 std::vector<Segment> segments(const ConvShape& s, Pass pass, const Config& chip) {
-  const bool up = pass == Pass::kGradInput;  // dy columns spread over dx columns
-  const int64_t out_width = up ? s.W : s.Q(), in_width = up ? s.Q() : s.W;
+  const bool grad_input = pass == Pass::kGradInput;
+  const int64_t out_width = grad_input ? s.W : s.Q(), in_width = grad_input ? s.Q() : s.W;
   const int64_t span = (s.S - 1) * s.dilation_w;
   const int64_t reach = int64_t{1} << chip.offset_bits;
-  std::vector<Segment> cut;
+  std::vector<Segment> result;
   for (int64_t begin = 0; begin < out_width; begin += chip.register_values) {
-    Segment g{};
-    g.out_begin = begin;
-    g.out_end = std::min(out_width, begin + chip.register_values);
-    // The first and the last segment also stream the operand columns that reach no output: a
-    // compressed row is one stream and unused values must be read to be dropped.
-    const int64_t low =
-        up ? -floor_div(-(begin + s.pad_w - span), s.stride_w) : begin * s.stride_w - s.pad_w;
-    const int64_t high = up ? floor_div(g.out_end - 1 + s.pad_w, s.stride_w)
-                            : (g.out_end - 1) * s.stride_w + span - s.pad_w;
-    g.in_begin = begin == 0 ? 0 : std::clamp<int64_t>(low, 0, in_width);
-    g.in_end = g.out_end == out_width ? in_width : std::clamp<int64_t>(high + 1, 0, in_width);
-    g.in_end = std::max(g.in_end, g.in_begin);
-    g.headers = chip.skips_zeros ? count_headers(g.in_begin, g.in_end, reach) : 0;
-    for (int64_t in = g.in_begin; in < g.in_end; ++in) {
-      const int64_t t = taps(s, pass, in, g.out_begin, g.out_end);
-      g.used += t > 0;
-      g.taps += t;
+    Segment segment{};
+    segment.out_begin = begin;
+    segment.out_end = std::min(out_width, begin + chip.register_values);
+    // The first and the last segment also stream the operand columns that reach no output. A
+    // compressed row is one stream, so values that are not needed are read and dropped.
+    const int64_t low = grad_input ? -floor_div(-(begin + s.pad_w - span), s.stride_w)
+                                   : begin * s.stride_w - s.pad_w;
+    const int64_t high = grad_input ? floor_div(segment.out_end - 1 + s.pad_w, s.stride_w)
+                                    : (segment.out_end - 1) * s.stride_w + span - s.pad_w;
+    segment.in_begin = begin == 0 ? 0 : std::clamp<int64_t>(low, 0, in_width);
+    segment.in_end =
+        segment.out_end == out_width ? in_width : std::clamp<int64_t>(high + 1, 0, in_width);
+    segment.in_end = std::max(segment.in_end, segment.in_begin);
+    segment.headers = chip.skips_zeros ? count_headers(segment.in_begin, segment.in_end, reach) : 0;
+    for (int64_t in = segment.in_begin; in < segment.in_end; ++in) {
+      const int64_t t = taps(s, pass, in, segment.out_begin, segment.out_end);
+      segment.used += t > 0;
+      segment.taps += t;
     }
-    cut.push_back(g);
+    result.push_back(segment);
   }
-  return cut;
+  return result;
 }
 
 }  // namespace sparsetrain::accel

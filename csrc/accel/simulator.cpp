@@ -1,4 +1,4 @@
-// Finds the passes of a program and runs them, several at a time.
+// Splits a program into its passes and simulates them, several at a time.
 #include "simulator.h"
 
 #include <atomic>
@@ -12,6 +12,7 @@
 namespace sparsetrain::accel {
 namespace {
 
+// The blocks of one pass of one layer.
 struct Job {
   const Block *begin, *end;
 };

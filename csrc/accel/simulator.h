@@ -1,4 +1,4 @@
-// Program x Config -> Report, every row operation with its real zeros.
+// The simulator, Program x Config -> Report: executes every row operation on the zeros of a trace.
 #pragma once
 
 #include "program.h"
@@ -7,29 +7,30 @@
 
 namespace sparsetrain::accel {
 
-// Exact for the images of each layer's trace; image n of a larger batch is image n % images again.
-// Layers without a trace get bits drawn with their densities from `seed`. Passes are independent of
-// each other: `threads` of them run at a time, and the report is the same for any number.
-// Throws std::invalid_argument as check() does.
+// The report is exact for the images of each layer's trace; image n of a larger batch is image
+// n % images of the trace. A layer without a trace gets random bits with its densities, drawn from
+// `seed`. `threads` passes are simulated at a time; their number does not change the report. Throws
+// std::invalid_argument as check() does, and if the program belongs to another workload.
 Report simulate(const Program& program, const Workload& workload, const Config& chip,
                 int64_t threads, uint64_t seed);
 
-// What one task does.
+// The cost of one task; cycles are without the drain.
 struct TaskCost {
-  int64_t cycles = 0, ops = 0, macs = 0, bytes = 0, elements = 0;  // cycles without the drain
+  int64_t cycles = 0, ops = 0, macs = 0, bytes = 0, elements = 0;
 };
 
-// The blocks of one pass of one layer, in order, on an idle machine.
+// Simulates the blocks [begin, end) of one pass of one layer, in order, on an idle machine.
 Counts simulate_src(const Block* begin, const Block* end, const Layer& layer, const Trace& trace,
                     const Config& chip);
 Counts simulate_osrc(const Block* begin, const Block* end, const Layer& layer, const Trace& trace,
                      const Config& chip);
 
-// The race of a pass between its tasks and its DRAM stream; adds up counts.
+// Time and counts of one pass: its tasks and its DRAM stream run in parallel.
 class PassClock {
  public:
   PassClock(const Config& chip) : chip_(chip), dispatcher_(chip.pe_groups) {}
 
+  // Begins a block: its tasks may start when its load has arrived.
   void open(const Block& block) {
     counts_.dram_read_bytes += block.load_bytes;
     counts_.dram_write_bytes += block.store_bytes;
@@ -58,7 +59,8 @@ class PassClock {
   const Config& chip_;
   Dispatcher dispatcher_;
   Counts counts_;
-  int64_t stream_ = 0, ready_ = 0;
+  int64_t stream_ = 0;  // bytes of the DRAM stream so far
+  int64_t ready_ = 0;   // the cycle in which the load of the open block has arrived
 };
 
 }  // namespace sparsetrain::accel

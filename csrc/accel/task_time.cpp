@@ -1,4 +1,4 @@
-// Normal approximations of queues; judged by the simulator (docs/accelerator.md has the errors).
+// Normal approximations of queues. docs/accelerator.md has their errors against the simulator.
 #include "task_time.h"
 
 #include <algorithm>
@@ -13,8 +13,8 @@ double normal_cdf(double z) { return std::erfc(-z / std::numbers::sqrt2) / 2; }
 double normal_pdf(double z) { return std::exp(-z * z / 2) / std::sqrt(2 * std::numbers::pi); }
 
 double integrate_expected_max(int64_t n) {
-  // E max = integral over z of z n phi(z) Phi(z)^(n-1).
-  constexpr int kSteps = 128;  // to 1
+  // The expected maximum is the integral over z of z n phi(z) Phi(z)^(n-1).
+  constexpr int kSteps = 128;  // in an interval of length 1
   double total = 0;
   for (int i = -9 * kSteps; i < 9 * kSteps; ++i) {
     const double z = static_cast<double>(i) / kSteps;
@@ -35,7 +35,7 @@ double expected_max(double a, double b, double sd) {
 }
 
 double expected_max_of(int64_t n) {
-  switch (n) {  // the usual chips; anything else is integrated
+  switch (n) {  // known values for small groups of PEs; any other n is integrated
     case 0:
     case 1:
       return 0;
@@ -59,7 +59,8 @@ double task_cycles(const GroupWork& w) {
       mean += end / static_cast<double>(w.pe_cycles.size());
       most = std::max(most, end);
     }
-    // Two reasons for one PE to be last, the known one and chance, add as independent lengths do.
+    // The systematic imbalance and the random spread combine as independent deviations (root of the
+    // sum of squares).
     slowest = mean + std::hypot(most - mean, expected_max_of(std::ssize(w.pe_cycles)) * w.pe_sd);
   }
   return expected_max(slowest, w.port_cycles + w.last_cycles, w.race_sd);
@@ -72,17 +73,18 @@ double TaskTimes::cv() const {
 }
 
 double makespan(const std::vector<TaskTimes>& blocks, int64_t groups, double cv_floor) {
-  double end = 0, begun = 0;  // work of this and all earlier blocks, a group
+  double end = 0, begun = 0;  // begun: work of this and all earlier blocks, divided by the groups
   for (const TaskTimes& block : blocks) {
     if (block.cycles() <= 0) continue;
     begun += block.cycles() / static_cast<double>(groups);
     const double x = begun / block.mean(), cv = std::max(block.cv(), cv_floor);
-    // loose: 0 when all tasks are equal and groups run in step (whole rounds), 1 when their
-    // finishing times have spread over a whole task (a uniform spread has 1/3.46 of its width as
-    // deviation).
+    // x is the number of tasks that a group runs. After x tasks the finishing times of the groups
+    // have the deviation cv * sqrt(x), in units of a task. `loose` is 0 if all tasks are equal, so
+    // that the groups run in step, in whole rounds. It is 1 if the finishing times are spread over
+    // a whole task: a uniform distribution has a deviation of 1 / sqrt(12) = 1 / 3.46 of its width.
     const double loose = std::min(1.0, 3.46 * cv * std::sqrt(x));
     const double tail = (1 - loose) * (std::ceil(x) - x) + loose * (0.5 + cv);
-    // A short last block fills the gaps that the tasks before it leave.
+    // A short last block fills the groups that are idle while earlier tasks end.
     end = std::max(end, begun + block.mean() * tail);
   }
   return end;

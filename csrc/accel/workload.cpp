@@ -1,4 +1,4 @@
-// The dense copy of a workload, and what makes a workload impossible.
+// The dense copy of a workload, and the checks of its layers.
 #include "workload.h"
 
 #include <algorithm>
@@ -38,7 +38,7 @@ void check_shape(const Layer& layer) {
   double products = 1;
   for (int64_t size : {s.N, s.K, s.P(), s.Q(), s.C / s.groups, s.R, s.S})
     products *= static_cast<double>(size);
-  if (products > 1e18) {  // counts are int64, and add up over layers
+  if (products > 1e18) {  // sums of such counts over layers must fit in int64
     fail(layer, "expected a pass to have at most 1e18 multiplications, got " +
                     std::to_string(products / 1e18) + "e18");
   }

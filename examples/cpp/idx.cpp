@@ -1,4 +1,4 @@
-// See idx.h.
+// Readers of gzip-compressed idx files (see idx.h).
 #include "idx.h"
 
 #include <ATen/ops/tensor.h>
@@ -13,12 +13,13 @@
 
 namespace {
 
-// What `gzip -dc` makes of a file.
+// Returns the decompressed contents of a file, by running `gzip -dc`.
 std::vector<uint8_t> unzip(const std::string& path) {
-  if (path.find('\'') != std::string::npos) throw std::runtime_error("no quotes in paths: " + path);
+  if (path.find('\'') != std::string::npos)
+    throw std::runtime_error("expected a path without quotes, got " + path);
   const std::string command = "gzip -dc '" + path + "'";
   FILE* pipe = popen(command.c_str(), "r");
-  if (!pipe) throw std::runtime_error("cannot start gzip");
+  if (!pipe) throw std::runtime_error("gzip could not be started");
   std::vector<uint8_t> bytes;
   uint8_t buffer[1 << 16];
   while (const size_t n = fread(buffer, 1, sizeof(buffer), pipe)) {
@@ -28,8 +29,8 @@ std::vector<uint8_t> unzip(const std::string& path) {
   return bytes;
 }
 
-// The uint8 array of an idx file: two zero bytes, 8 for uint8, the rank, the sizes as big-endian
-// int32, the values.
+// Returns the uint8 array of an idx file. The format: two zero bytes, the type (8 is uint8), the
+// rank, the sizes as big-endian int32, and the values.
 at::Tensor read(const std::string& path, size_t rank) {
   const auto bytes = unzip(path);
   const size_t header = 4 + 4 * rank;

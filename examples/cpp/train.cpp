@@ -1,5 +1,6 @@
-// Trains a small network on Fashion-MNIST in C++ alone: three convolutions that skip zeros, each
-// behind a pruner of its output's gradient, and what the last step would cost on the chip.
+// Trains a small network on Fashion-MNIST in C++, without Python. It has three convolutions that
+// skip zeros, and the gradient of each output is pruned. At the end the program reports how many
+// cycles the last step would take on the SparseTrain accelerator.
 //
 //   train FOLDER [STEPS]     prints loss, test accuracy and cycles
 #include <ATen/TensorOperators.h>
@@ -33,18 +34,20 @@ using at::Tensor;
 
 constexpr double kRate = 0.9, kLearningRate = 0.05, kMomentum = 0.9;
 constexpr int64_t kHistory = 4, kBatch = 64;
-// threshold / mean |g| of a normal gradient of which a share kRate is below the threshold:
-// quantile((1 + p) / 2) sqrt(pi / 2) = erfinv(p) sqrt(pi), and erfinv(.9) = 1.1630872.
+// threshold / mean of |g|, if g is normal and a share p = kRate of |g| is below the threshold. That
+// is quantile((1 + p) / 2) * sqrt(pi / 2) = erfinv(p) * sqrt(pi). For p = 0.9, erfinv(p)
+// is 1.1630872.
 const double kFactor = 1.1630872 * std::sqrt(M_PI);
 
 Tensor parameter(at::IntArrayRef sizes, double scale) {
   return (at::randn(sizes) * scale).set_requires_grad(true);
 }
 
-// A convolution 3x3, its pruner, and what it saw last.
+// A 3x3 convolution whose output's gradient is pruned. It keeps its last input for layer().
 struct Conv {
   std::string name;
-  Tensor weight, bias, pruner;
+  Tensor weight, bias;
+  Tensor pruner;  // the state of the pruner: see state_slots.h
   Tensor input;
 
   Conv(std::string name_, int64_t in, int64_t out, int64_t seed)
@@ -63,7 +66,8 @@ struct Conv {
     return sparsetrain::ops::prune_grad(y, pruner);
   }
 
-  // The layer as the chip's model sees it, with the densities of the last step.
+  // Describes the layer to the accelerator's model, with the densities of the last step. The first
+  // layer needs no grad_input.
   accel::Layer layer(bool first) const {
     accel::Layer l;
     l.name = name;
@@ -99,6 +103,7 @@ struct Net {
   }
 };
 
+// Pixels in [0, 1], less their mean.
 Tensor as_input(const Tensor& images) { return images.to(at::kFloat) / 255.0 - 0.286; }
 
 double accuracy(Net& net, const Tensor& images, const Tensor& labels) {
@@ -106,6 +111,7 @@ double accuracy(Net& net, const Tensor& images, const Tensor& labels) {
   return net(as_input(images)).argmax(1).eq(labels).to(at::kDouble).mean().item<double>();
 }
 
+// One step of gradient descent with momentum; clears the gradients.
 void descend(std::vector<Tensor>& parameters, std::vector<Tensor>& momenta) {
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < parameters.size(); ++i) {
@@ -115,6 +121,7 @@ void descend(std::vector<Tensor>& parameters, std::vector<Tensor>& momenta) {
   }
 }
 
+// Prints densities and cycles of the last step, on the accelerator and on its dense twin.
 void report(const Net& net) {
   accel::Workload step;
   for (const Conv& conv : net.convs) step.layers.push_back(conv.layer(step.layers.empty()));

@@ -1,4 +1,8 @@
-"""What a training step would cost on the SparseTrain accelerator and on its dense twin."""
+"""The cost of a training step on the SparseTrain accelerator and on its dense twin.
+
+Three immutable values go in: a `Workload` (the convolutions of a step and where their operands are
+zero), a `Config` (a chip) and `Prices`. A `Report` of counts, cycles and energy comes out.
+"""
 
 from sparsetrain._native import PASSES
 from sparsetrain.accel.chips import (
@@ -10,7 +14,7 @@ from sparsetrain.accel.chips import (
     sparsetrain168,
 )
 from sparsetrain.accel.core import Config, Counts, Energy, Prices, dense_twin
-from sparsetrain.accel.exploring import Point, explore
+from sparsetrain.accel.exploration import Point, explore
 from sparsetrain.accel.layers import Layer, Workload
 from sparsetrain.accel.meter import CostMeter, LayerCost, StepCost
 from sparsetrain.accel.recording import Recorder, record, workload
@@ -24,14 +28,15 @@ from sparsetrain.accel.report import (
     estimate,
     simulate,
 )
-from sparsetrain.accel.tables import bound, gains, layer_rows, limits, total, utilisation
-from sparsetrain.accel.toml import find_chip, find_prices, read_toml
+from sparsetrain.accel.tables import bound, gains, layer_rows, limits, total, utilization
+from sparsetrain.accel.toml import Catalog, find_chip, find_prices, read_toml
 
 __all__ = [
     "CHIPS",
     "LEVELS",
     "PASSES",
     "PRICES",
+    "Catalog",
     "Comparison",
     "Config",
     "CostMeter",
@@ -65,6 +70,6 @@ __all__ = [
     "simulate",
     "sparsetrain168",
     "total",
-    "utilisation",
+    "utilization",
     "workload",
 ]

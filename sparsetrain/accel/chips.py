@@ -1,4 +1,4 @@
-"""The named chips and price tables, and how to make others of them."""
+"""The chips and price tables that ship, by name, and copies of them with changed numbers."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,19 +8,30 @@ from sparsetrain._checks import did_you_mean
 from sparsetrain.accel.core import Config, Prices, named_chips, named_prices
 
 CHIPS: Mapping[str, Config] = MappingProxyType({chip.name: chip for chip in named_chips()})
+"""The chips that ship, by name; `csrc/accel/config.h` has the source of every number."""
+
 PRICES: Mapping[str, Prices] = MappingProxyType({table.name: table for table in named_prices()})
+"""The price tables that ship, by name; `csrc/accel/report.cpp` has their sources."""
 
 sparsetrain168: Config = CHIPS["sparsetrain168"]
+"""The chip of the paper with 168 PEs, as far as it can be reconstructed. The default chip."""
+
 dense_twin168: Config = CHIPS["dense_twin168"]
+"""The dense twin of `sparsetrain168`: equal numbers without zero skipping."""
+
 DEFAULT_PRICES: Prices = next(iter(PRICES.values()))
 
 
 def chip(which: str | Config = "sparsetrain168", **changes: Any) -> Config:
-    """A named chip (or the Config given), with some of its numbers changed.
+    """Returns a chip, optionally with some of its numbers changed.
+
+    Args:
+        which: the name of a chip in `CHIPS`, or a `Config`.
+        **changes: numbers of `Config` by name, such as `pe_groups=28`. The name of the changed chip
+            lists them unless `name` is given.
 
     Raises:
-        ValueError: unknown chip name, unknown number (the nearest known one is named), or a number
-            that no chip can have.
+        ValueError: an unknown chip, an unknown number, or a number outside its range.
     """
     if isinstance(which, str):
         if which not in CHIPS:
@@ -37,7 +48,13 @@ def chip(which: str | Config = "sparsetrain168", **changes: Any) -> Config:
 
 
 def check_numbers(where: str, base: Config, changes: Mapping[str, Any]) -> None:
-    """Raises ValueError that begins with `where` unless `base` has such numbers, of such types."""
+    """Raises ValueError unless `changes` has numbers of `base` by name, with their types.
+
+    Args:
+        where: the beginning of the message.
+        base: the chip whose numbers are known.
+        changes: the numbers to check, by name.
+    """
     known = base.as_dict()
     for key, value in changes.items():
         if key not in known:
@@ -52,10 +69,13 @@ def check_numbers(where: str, base: Config, changes: Mapping[str, Any]) -> None:
 
 
 def prices(which: str | Prices = "aladdin_cacti32_14nm") -> Prices:
-    """A price table by name (a Prices value passes through).
+    """Returns a price table.
+
+    Args:
+        which: the name of a table in `PRICES`, or a `Prices` value, which is returned.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: an unknown name.
     """
     if not isinstance(which, str):
         return which

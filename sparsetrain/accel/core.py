@@ -1,4 +1,4 @@
-"""The C++ room's values and functions under Python names; core.pyi has their types."""
+"""The values and functions of csrc/accel for sparsetrain.accel; core.pyi has their types."""
 
 from sparsetrain._native import _C
 

@@ -17,7 +17,32 @@ class _Result(metaclass=_Pybind11Type):
     def __init__(self, *args: Never, **kwargs: Never) -> None: ...
 
 class Config(metaclass=_Pybind11Type):
-    """The parameters of a chip; csrc/accel/config.h explains them and names their sources."""
+    """The numbers of a chip: an immutable value.
+
+    Numbers that are not given are those of `sparsetrain168`. In brackets: the default and its
+    source, which is the SparseTrain paper or our assumption; csrc/accel/config.h has the details.
+
+    Attributes:
+        name: name of the chip ("custom").
+        pe_groups: groups of PEs (56, assumed).
+        pes_per_group: PEs of a group (3, assumed; 168 PEs are the paper's, recalled).
+        clock_mhz: clock in MHz, which converts cycles to time (800, assumed).
+        buffer_bytes: capacity of the global buffer in bytes (395264, the paper's 386 KB, recalled).
+        port_bytes_per_cycle: bytes that a group reads from the buffer in a cycle (8, assumed).
+        dram_bytes_per_cycle: bytes of DRAM traffic of the chip in a cycle (16, assumed: LPDDR4).
+        value_bits: bits of a value (16, the paper's).
+        offset_bits: bits of a nonzero's column offset in a compressed row (8, assumed).
+        row_header_bits: bits of the header of a stored row segment (16, assumed).
+        register_values: values of an output row that a PE accumulates (256, assumed).
+        row_start_cycles: cycles to set up a row operation (1, assumed).
+        ppu_values_per_cycle: output values that a group's PPU writes in a cycle (1, assumed).
+        skips_zeros: False for a dense twin, which computes every product (True).
+        pes: PEs of the chip, pe_groups * pes_per_group.
+
+    Raises:
+        TypeError: an unknown number.
+        ValueError: a number outside its range.
+    """
 
     @property
     def name(self) -> str: ...
@@ -54,6 +79,23 @@ class Config(metaclass=_Pybind11Type):
     def as_dict(self) -> dict[str, Any]: ...
 
 class Prices(metaclass=_Pybind11Type):
+    """Energies of one multiplication and of accesses to one 16-bit word: an immutable value.
+
+    The unit is pJ, or any other unit that all five share. csrc/accel/report.cpp has the sources of
+    the tables that ship.
+
+    Attributes:
+        name: name of the table.
+        mac_pj: pJ of a 16-bit multiplication with addition.
+        register_pj: pJ of a PE register access.
+        buffer_read_pj: pJ to read a word of the global buffer.
+        buffer_write_pj: pJ to write a word of the global buffer.
+        dram_pj: pJ to read or write a word of DRAM.
+
+    Raises:
+        ValueError: a price is negative or not finite.
+    """
+
     @property
     def name(self) -> str: ...
     @property
@@ -78,6 +120,17 @@ class Prices(metaclass=_Pybind11Type):
     ) -> None: ...
 
 class Energy(_Result):
+    """Energy by part, in the unit of the prices.
+
+    Attributes:
+        mac_pj: of multiplications, mac_pj * macs.
+        register_pj: of PE registers, register_pj * (4 * macs + streamed_elements).
+        buffer_pj: of reads and writes of the global buffer.
+        dram_pj: of reads and writes of DRAM.
+        chip_pj: the sum without DRAM.
+        total_pj: the sum with DRAM.
+    """
+
     @property
     def mac_pj(self) -> float: ...
     @property
@@ -92,6 +145,24 @@ class Energy(_Result):
     def total_pj(self) -> float: ...
 
 class Counts(metaclass=_Pybind11Type):
+    """The cost of a pass of a layer, or of a sum of passes, for the whole batch.
+
+    All counts are 0 for a pass that does not run.
+
+    Attributes:
+        cycles: cycles from the start of the pass to its end.
+        busy_cycles: cycles of work, summed over PEs: macs + row_start_cycles * row_ops.
+        drain_cycles: cycles in which PPUs write outputs, summed over groups.
+        tasks: number of tasks.
+        row_ops: number of row operations.
+        macs: number of multiplications that are executed.
+        streamed_elements: values of x, dy and weights that are written to PE registers.
+        port_bytes: bytes read from the buffer: operands, masks, partial sums of dw.
+        output_bytes: bytes that PPUs write to the buffer.
+        dram_read_bytes: bytes read from DRAM.
+        dram_write_bytes: bytes written to DRAM.
+    """
+
     @property
     def cycles(self) -> int: ...
     @property
@@ -118,6 +189,20 @@ class Counts(metaclass=_Pybind11Type):
     def __add__(self, other: Counts) -> Counts: ...
 
 class Maps(metaclass=_Pybind11Type):
+    """Counts of a layer's nonzeros by pixel and by channel, for the closed form.
+
+    Args:
+        images: number of images.
+        x_map: [images*H*W], the number of channels of x that are nonzero at a pixel.
+        dy_map: [images*P*Q], likewise of dy.
+        x_channel_nnz: [C], nonzeros of a channel of x, over images and pixels.
+        dy_channel_nnz: [K], likewise of dy.
+        x_row_nnz_var: mean over rows of the variance over channels of a row's nonzeros of x.
+        dy_row_nnz_var: likewise of dy.
+        window_var: mean over rows and output columns of the variance over channels of the nonzeros
+            of x in a kernel window.
+    """
+
     def __init__(
         self,
         *,
@@ -132,7 +217,13 @@ class Maps(metaclass=_Pybind11Type):
     ) -> None: ...
 
 class Bitmap(metaclass=_Pybind11Type):
-    """A bit for each element of an [images, channels, height, width] array, 1 for a nonzero."""
+    """One bit for each element of a tensor [images, channels, height, width], set if nonzero.
+
+    Args:
+        array: words of 1, 2, 4 or 8 bytes, of any strides.
+        is_float: True ignores the sign bit, so that -0.0 is zero.
+        images: the number of images to keep; all by default.
+    """
 
     @property
     def images(self) -> int: ...
@@ -143,6 +234,8 @@ class Bitmap(metaclass=_Pybind11Type):
     def __init__(self, array: NDArray[Any], is_float: bool = False, images: int = ...) -> None: ...
 
 class Trace(metaclass=_Pybind11Type):
+    """The nonzeros of a layer's operands, for the simulator. Without a mask it is x != 0."""
+
     @property
     def x(self) -> Bitmap: ...
     @property
@@ -153,6 +246,8 @@ class Trace(metaclass=_Pybind11Type):
     def maps(self, shape: ConvShape, /) -> Maps: ...
 
 class CoreLayer(metaclass=_Pybind11Type):
+    """The C++ form of `sparsetrain.accel.Layer`, which has its fields."""
+
     def __init__(
         self,
         *,
@@ -170,13 +265,17 @@ class CoreLayer(metaclass=_Pybind11Type):
     ) -> None: ...
 
 class CoreWorkload(metaclass=_Pybind11Type):
+    """The C++ form of `sparsetrain.accel.Workload`; checks its layers."""
+
     def __init__(self, layers: list[CoreLayer]) -> None: ...
 
 class Block(_Result):
+    """One pair (tile, slab) of a pass; csrc/accel/program.h describes the fields."""
+
     @property
     def layer(self) -> int: ...
     @property
-    def stage(self) -> int: ...
+    def pass_name(self) -> str: ...
     @property
     def k0(self) -> int: ...
     @property
@@ -197,6 +296,8 @@ class Block(_Result):
     def reads_partial(self) -> bool: ...
 
 class Program(_Result):
+    """A workload compiled for a chip: the blocks of all passes, in the order of execution."""
+
     @property
     def blocks(self) -> list[Block]: ...
 

@@ -1,4 +1,4 @@
-"""What one training step must do: immutable values, and how to derive them from a model."""
+"""Layer and Workload: the convolutions of one training step, as immutable values."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,9 +13,30 @@ Density = float | Mapping[str, float]
 class Layer:
     """One convolution of a step: x [N,C,H,W] * w [K,C/groups,R,S] -> y [N,K,P,Q].
 
-    Densities are nonzeros / elements: of x, of dy, of the gradient mask (x's elements whose
-    gradient is wanted), and of the rows the chip writes (y, dx). `maps` and `trace` say where the
-    zeros are, if that was recorded.
+    Densities are nonzeros / elements.
+
+    Attributes:
+        name: the layer's name.
+        N: images of the batch.
+        C: channels of x.
+        H: height of x.
+        W: width of x.
+        K: filters, which are the channels of y.
+        R: height of the kernel.
+        S: width of the kernel.
+        stride: vertical and horizontal stride.
+        padding: zeros on each vertical and horizontal side.
+        dilation: vertical and horizontal dilation.
+        groups: groups of the convolution.
+        needs_grad_input: False if the step does not compute dx, as for a first layer.
+        needs_grad_weight: False if the step does not compute dw, as for a frozen layer.
+        x_density: density of x.
+        dy_density: density of dy, after pruning.
+        mask_density: density of the gradient mask: the elements of x whose gradient may be nonzero.
+        y_density: density of y as the chip writes it.
+        dx_density: density of dx as the chip writes it.
+        maps: counts of nonzeros for `estimate`, if they were recorded.
+        trace: bits of nonzeros for `simulate`, if they were recorded.
     """
 
     name: str
@@ -42,7 +63,7 @@ class Layer:
 
     @property
     def shape(self) -> ConvShape:
-        """The C++ ConvShape."""
+        """The shape as a value of the C++ library."""
         return ConvShape(
             self.N, self.C, self.H, self.W, self.K, self.R, self.S,
             *self.stride, *self.padding, *self.dilation, self.groups,
@@ -60,16 +81,16 @@ class Layer:
 
     @property
     def x_elements(self) -> int:
-        """Elements of x, whole batch."""
+        """Number of elements of x, for the whole batch."""
         return self.N * self.C * self.H * self.W
 
     @property
     def dy_elements(self) -> int:
-        """Elements of dy, whole batch."""
+        """Number of elements of dy, for the whole batch."""
         return self.N * self.K * self.P * self.Q
 
     def core(self) -> CoreLayer:
-        """The C++ Layer."""
+        """Returns the layer as a value of the C++ library."""
         return CoreLayer(
             name=self.name,
             shape=self.shape,
@@ -87,51 +108,64 @@ class Layer:
 
 @dataclass(frozen=True)
 class Workload:
-    """The convolutions of one training step, in forward order."""
+    """The convolutions of one training step, in forward order.
+
+    Attributes:
+        layers: the convolutions.
+
+    Raises:
+        ValueError: no layers, a shape without output, a density outside [0, 1], or maps or a trace
+            that disagree with their layer.
+    """
 
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        _ = self.core  # the C++ room checks shapes, densities and maps
+        _ = self.core  # C++ checks shapes, densities, maps and traces
 
     @cached_property
     def core(self) -> CoreWorkload:
-        """The C++ Workload. Raises ValueError when something is impossible."""
+        """The workload as a value of the C++ library."""
         return CoreWorkload([layer.core() for layer in self.layers])
 
     @property
     def batch(self) -> int:
-        """Images of the step."""
+        """Number of images of the step."""
         return self.layers[0].N
 
     @property
     def x_density(self) -> float:
-        """Nonzeros over elements of all layers' x together (large layers weigh more)."""
+        """Nonzeros / elements over the x of all layers together."""
         nonzeros = sum(layer.x_density * layer.x_elements for layer in self.layers)
         return nonzeros / sum(layer.x_elements for layer in self.layers)
 
     @property
     def dy_density(self) -> float:
-        """Nonzeros over elements of all trained layers' dy together, as the kernels see it."""
+        """Nonzeros / elements over the dy of all layers that compute dw, after pruning."""
         trained = [layer for layer in self.layers if layer.needs_grad_weight]
         elements = sum(layer.dy_elements for layer in trained)
         nonzeros = sum(layer.dy_density * layer.dy_elements for layer in trained)
         return nonzeros / elements if elements else 0.0
 
     def with_batch(self, batch: int) -> "Workload":
-        """The same layers and densities for another number of images."""
+        """Returns a copy with another number of images, with equal densities."""
         return Workload(tuple(replace(layer, N=batch) for layer in self.layers))
 
     def with_densities(
         self, x_density: Density | None = None, dy_density: Density | None = None
     ) -> "Workload":
-        """Other densities, one for all layers or by layer name; None keeps them.
+        """Returns a copy with other densities, without maps and traces.
 
-        The mask follows x, what the chip writes follows the neighbours' operands (see
-        `link_neighbours`). Maps are dropped: they would disagree.
+        The gradient mask gets the density of x. The densities of y and dx follow those of the
+        neighboring layers (see `link_neighbors`).
+
+        Args:
+            x_density: one density for all layers, or one for each layer by name. None keeps the
+                current densities.
+            dy_density: likewise for dy.
 
         Raises:
-            ValueError: a density outside [0, 1], missing for a layer, or of an unknown layer.
+            ValueError: a density outside [0, 1], a layer without a density, or an unknown layer.
         """
         names = [layer.name for layer in self.layers]
         x, dy = _pick("x_density", x_density, names), _pick("dy_density", dy_density, names)
@@ -149,10 +183,11 @@ class Workload:
                     trace=None,
                 )
             )
-        return Workload(link_neighbours(tuple(layers)))
+        return Workload(link_neighbors(tuple(layers)))
 
 
 def _pick(what: str, density: Density | None, names: list[str]) -> Callable[[str, float], float]:
+    """Returns a function from a layer's name and current density to its new density."""
     if density is None:
         return lambda _name, current: current
     if not isinstance(density, Mapping):
@@ -170,11 +205,13 @@ def _pick(what: str, density: Density | None, names: list[str]) -> Callable[[str
     return lambda name, _current: float(given[name])
 
 
-def link_neighbours(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """Densities of what the chip writes: y becomes the next layer's x, dx the previous one's dy.
+def link_neighbors(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Returns the layers with the densities of y and dx taken from the neighboring layers.
 
-    The next layer is the first later one with as many channels as this one has filters; without one
-    the layer's own density stands in. (Norms, additions and pooling between layers are the PPU's.)
+    The PPU applies norms, additions and pooling before it writes. So y has the density of the next
+    layer's x, and dx that of the previous layer's dy. The next layer is the first later one with as
+    many channels as this layer has filters, and the previous layer is found likewise. If there is
+    none, the layer's own density of x or dy is used.
     """
     linked = []
     for i, layer in enumerate(layers):

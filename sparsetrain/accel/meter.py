@@ -1,4 +1,4 @@
-"""The cost of a whole training run, from every n-th of its steps."""
+"""CostMeter: the cost of a training run, from every n-th of its steps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +15,17 @@ from sparsetrain.accel.report import Comparison, LayerReport, Report, compare
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One convolution of a recorded step on the chip and on its dense twin, all three passes."""
+    """The cost of one convolution of a recorded step, all three passes together.
 
-    layer: Layer  # shape and densities; neither maps nor trace
+    Attributes:
+        layer: shape and densities, without maps and trace.
+        cycles: cycles on the chip.
+        dense_cycles: cycles on its dense twin.
+        energy_pj: energy on the chip with DRAM, in pJ.
+        dense_energy_pj: energy on the dense twin with DRAM, in pJ.
+    """
+
+    layer: Layer
     cycles: int
     dense_cycles: int
     energy_pj: float
@@ -26,7 +34,19 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class StepCost:
-    """One recorded step on the chip and on its dense twin; densities are over all elements."""
+    """The cost of one recorded step.
+
+    Attributes:
+        step: number of the step, from 0.
+        cycles: cycles on the chip.
+        dense_cycles: cycles on its dense twin.
+        energy_pj: energy on the chip with DRAM, in pJ.
+        dense_energy_pj: energy on the dense twin with DRAM, in pJ.
+        x_density: nonzeros / elements over the x of all layers.
+        dy_density: nonzeros / elements over the dy of all trained layers.
+        layers: cost by layer.
+        comparison: counts by layer and pass. Its layers have neither maps nor traces.
+    """
 
     step: int
     cycles: int
@@ -36,11 +56,15 @@ class StepCost:
     x_density: float
     dy_density: float
     layers: tuple[LayerCost, ...]
-    comparison: Comparison  # counts by layer and pass; its layers without maps and traces
+    comparison: Comparison
 
 
 class CostMeter:
-    """Records step `first` and every `every`-th one after it; the steps between cost nothing.
+    """Records every n-th step of a training run and estimates its cost.
+
+    It keeps numbers only, no tensors and no maps. Steps that are not recorded run as without it.
+
+    Example::
 
         meter = accel.CostMeter(model, every=100)
         for x, y in batches:
@@ -48,8 +72,19 @@ class CostMeter:
                 loss(model(x), y).backward()
         print(meter.costs[-1].cycles, meter.speedup)
 
-    Only numbers are kept: no tensor, no map. `steps` is how many steps began; a resumed run sets
-    it. Raises ValueError unless 0 <= first < every, or as `record` does.
+    Args:
+        model: the model, as in `record`.
+        every: the number of steps from one recorded step to the next.
+        first: the number of the first recorded step, in [0, every).
+        chip: the chip; it is compared with its dense twin.
+        prices: the price table of the energies.
+
+    Attributes:
+        steps: number of steps that have begun. A resumed run sets it.
+        costs: the recorded steps.
+
+    Raises:
+        ValueError: `first` is outside [0, every), or the model is compiled.
     """
 
     def __init__(
@@ -77,7 +112,7 @@ class CostMeter:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Goes around the forward and backward of one step."""
+        """Context manager around the forward and backward of one step."""
         number, due = self.steps, self.due
         self.steps += 1
         if not due:
@@ -89,7 +124,7 @@ class CostMeter:
 
     def _cost(self, number: int, work: Workload) -> StepCost:
         compared = compare(work, self._chip)
-        compared = Comparison(_numbers(compared.report), _numbers(compared.dense))
+        compared = Comparison(_without_maps(compared.report), _without_maps(compared.dense))
         reports = zip(compared.report.layers, compared.dense.layers, strict=True)
         return StepCost(
             number,
@@ -114,9 +149,10 @@ class CostMeter:
 
     @property
     def speedup(self) -> float:
-        """Cycles of the dense twin over the chip's, all recorded steps together.
+        """Cycles of the dense twin / cycles of the chip, summed over the recorded steps.
 
-        Raises ValueError before the first step.
+        Raises:
+            ValueError: no step has been recorded yet.
         """
         if not self.costs:
             raise ValueError(
@@ -125,8 +161,8 @@ class CostMeter:
         return sum(c.dense_cycles for c in self.costs) / sum(c.cycles for c in self.costs)
 
 
-def _numbers(report: Report) -> Report:
-    """`report` with layers of which only shape and densities are kept."""
+def _without_maps(report: Report) -> Report:
+    """Returns the report with layers that have neither maps nor traces, to free their memory."""
 
     def stripped(layer: LayerReport) -> LayerReport:
         return replace(layer, layer=replace(layer.layer, maps=None, trace=None))

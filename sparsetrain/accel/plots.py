@@ -6,7 +6,7 @@ from typing import Any
 from sparsetrain._native import PASSES
 from sparsetrain.accel.chips import prices
 from sparsetrain.accel.core import Prices
-from sparsetrain.accel.exploring import Point
+from sparsetrain.accel.exploration import Point
 from sparsetrain.accel.report import Comparison
 
 

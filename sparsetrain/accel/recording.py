@@ -1,4 +1,4 @@
-"""Recording what the convolutions of an ordinary step really saw, at operator level."""
+"""Recorder, record and workload: the convolutions of a training step, seen at operator level."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sparsetrain.accel.layers import Layer, Workload, link_neighbours
-from sparsetrain.accel.observing import Observed, maps_of, observe_tensor, trace_of
+from sparsetrain.accel.layers import Layer, Workload, link_neighbors
+from sparsetrain.accel.nonzero_maps import NonzeroMaps, begin_nonzero_maps, maps_of, trace_of
 
-# Below autograd every convolution of a model is one of these; what they call in turn (cuDNN,
-# oneDNN) is not seen again.
+# Below autograd every convolution of a model is one of these operators. A dispatch mode does not
+# see the operators that they call in turn (cuDNN, oneDNN), so no convolution is counted twice.
 _FORWARD = {"aten::convolution", "aten::convolution_overrideable", "sparsetrain::conv2d"}
 _BACKWARD = {
     "aten::convolution_backward",
@@ -24,7 +24,10 @@ _BACKWARD = {
 
 
 def _arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> dict[str, Any]:
-    """A call's arguments by name; a dispatch mode is not given those that equal their default."""
+    """Returns the arguments of a call by name.
+
+    A dispatch mode does not get arguments that equal their default; they come from the schema.
+    """
     schema = func._schema.arguments
     given = {argument.name: argument.default_value for argument in schema}
     given.update(zip(given, args, strict=False))
@@ -33,16 +36,27 @@ def _arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) 
 
 @dataclass
 class _Call:
-    """One convolution of the step; no tensor of it is kept."""
+    """One convolution of the step, without its tensors.
 
-    weight: int  # identity
+    Attributes:
+        weight: the identity of the weight.
+        input_shape: [N,C,H,W].
+        weight_shape: [K,C/groups,R,S].
+        geometry: stride, padding and dilation as pairs.
+        groups: groups of the convolution.
+        x: returns the nonzeros of x; None on the meta device.
+        dy: returns the nonzeros of dy; None on the meta device and before the backward.
+        output_mask: whether the backward computes (grad_input, grad_weight); None before it.
+    """
+
+    weight: int
     input_shape: tuple[int, ...]
     weight_shape: tuple[int, ...]
-    geometry: dict[str, Any]  # stride, padding, dilation: pairs
+    geometry: dict[str, Any]
     groups: int
-    x: Callable[[], Observed] | None  # None on the meta device
-    dy: Callable[[], Observed] | None = None
-    output_mask: tuple[bool, bool] | None = None  # (grad_input, grad_weight); None: no backward
+    x: Callable[[], NonzeroMaps] | None
+    dy: Callable[[], NonzeroMaps] | None = None
+    output_mask: tuple[bool, bool] | None = None
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -58,7 +72,18 @@ def _is_compiled(model: nn.Module) -> bool:
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Context manager around a forward and backward; see `record`."""
+    """Context manager that records the convolutions of one forward and backward.
+
+    Use `record` to make one.
+
+    Args:
+        model: the model that runs inside the context. Its parameters name the layers.
+        images: the number of images whose nonzeros are kept as bits.
+        linear: whether linear layers are recorded as 1 x 1 convolutions.
+
+    Raises:
+        ValueError: the model is compiled.
+    """
 
     def __init__(self, model: nn.Module, images: int = 4, *, linear: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -98,7 +123,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         name = func._schema.name
-        if name in _FORWARD:  # before the call: x and dy were just written and are in the caches
+        if name in _FORWARD:  # counted before the call, while x and dy are still in the caches
             self._forward(_arguments(func, args, kwargs))
         elif name in _BACKWARD:
             self._backward(_arguments(func, args, kwargs))
@@ -110,8 +135,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _weight(self, weight: Tensor) -> int:
         return self._renamed.get(_identity(weight), _identity(weight))
 
-    def _observe(self, tensor: Tensor) -> Callable[[], Observed] | None:
-        return None if tensor.is_meta else observe_tensor(tensor, self._images)
+    def _begin(self, tensor: Tensor) -> Callable[[], NonzeroMaps] | None:
+        return None if tensor.is_meta else begin_nonzero_maps(tensor, self._images)
 
     def _forward(self, a: dict[str, Any]) -> None:
         x, weight = a["input"], a["weight"]
@@ -125,43 +150,43 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 weight_shape=tuple(weight.shape),
                 geometry={key: _pair(a[key]) for key in ("stride", "padding", "dilation")},
                 groups=int(a["groups"]),
-                x=self._observe(x),
+                x=self._begin(x),
             )
         )
 
     def _linear_call(self, module: nn.Linear, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        # [N, features] is [N, C, 1, 1]; [N, tokens, features] is [N, C, 1, tokens]. Nothing prunes
-        # inside a linear layer, so its output's gradient is what its kernels see.
+        # [N, features] becomes [N, C, 1, 1], and [N, tokens, features] becomes [N, C, 1, tokens].
+        # Nothing prunes inside a linear layer, so its kernels read the gradient of its output.
         def as_image(tensor: Tensor) -> Tensor:
             columns = tensor.detach().reshape(tensor.shape[0], -1, tensor.shape[-1])
             return columns.transpose(1, 2).unsqueeze(2)
 
         x = as_image(inputs[0])
-        one = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+        geometry = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
         weight_shape = (module.out_features, module.in_features, 1, 1)
         identity = self._weight(module.weight)
-        call = _Call(identity, tuple(x.shape), weight_shape, one, 1, self._observe(x))
+        call = _Call(identity, tuple(x.shape), weight_shape, geometry, 1, self._begin(x))
         self._calls.append(call)
         if out.requires_grad:
             mask = (inputs[0].requires_grad, module.weight.requires_grad)
 
             def backward(grad: Tensor) -> None:
-                call.dy, call.output_mask = self._observe(as_image(grad)), mask
+                call.dy, call.output_mask = self._begin(as_image(grad)), mask
 
             out.register_hook(backward)  # type: ignore[no-untyped-call]
 
     def _backward(self, a: dict[str, Any]) -> None:
         weight, shape = self._weight(a["weight"]), tuple(a["input"].shape[-3:])
         for call in reversed(self._calls):
-            open_call = call.weight == weight and call.output_mask is None
-            if open_call and call.input_shape[1:] == shape:
-                call.dy = self._observe(a["grad_output"].reshape(-1, *a["grad_output"].shape[-3:]))
+            without_backward = call.weight == weight and call.output_mask is None
+            if without_backward and call.input_shape[1:] == shape:
+                call.dy = self._begin(a["grad_output"].reshape(-1, *a["grad_output"].shape[-3:]))
                 call.output_mask = (bool(a["output_mask"][0]), bool(a["output_mask"][1]))
                 return
 
     def _in_forward_order(self) -> list[_Call]:
-        # Activation checkpointing runs a forward twice. The first run of a trained layer meets no
-        # backward, but its place is the layer's.
+        # Activation checkpointing runs a forward twice, and the backward belongs to the second run.
+        # The second run replaces the first one, whose position is the layer's place in the order.
         trained = {call.weight for call in self._calls if call.output_mask is not None}
         calls: list[_Call] = []
         places: dict[tuple[int, tuple[int, ...]], list[int]] = {}
@@ -176,15 +201,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return [c for c in calls if c.output_mask is not None or c.weight not in trained]
 
     def workload(self, batch: int | None = None) -> Workload:
-        """What was recorded: shapes and the densities each kernel really met.
+        """Returns the recorded step: shapes, and the nonzeros that the kernels read.
 
-        The gradient mask is taken as x != 0, which holds where x comes out of a ReLU (or of pooling
-        or dropout after one); elsewhere x has no zeros. By default the layers have the recorded
-        batch with its maps, and the traces of its first images. `batch` asks for another number of
-        images: exactly those kept as bits when it is their number, else the maps stand for all.
+        The gradient mask is taken to be x != 0. This holds if x is the output of a ReLU, or of
+        pooling or dropout after a ReLU. Other inputs have almost no zeros.
+
+        Args:
+            batch: the number of images of the workload. None is the recorded batch. If `batch` is
+                the number of images kept as bits, the workload has exactly these images. For any
+                other number, the maps of the recorded batch stand for all images.
 
         Raises:
-            ValueError: nothing was recorded, or no backward ran inside the recording.
+            ValueError: no convolution was recorded, or no backward ran inside the recording.
         """
         if not self._calls:
             raise ValueError(
@@ -202,7 +230,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             name = self._names.get(call.weight, f"convolution{i}")
             uses[name] += 1
             layers.append(_layer(call, name if uses[name] == 1 else f"{name}#{uses[name]}", batch))
-        work = Workload(link_neighbours(tuple(layers)))
+        work = Workload(link_neighbors(tuple(layers)))
         return work if batch is None else work.with_batch(batch)
 
 
@@ -212,8 +240,8 @@ def _weights(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 def _identity(weight: Tensor) -> int:
-    # Saved tensors may come back as another Python object over the same memory; meta tensors have
-    # none, but come back as they were.
+    # The backward may get a weight as another Python object with equal memory. Meta tensors have no
+    # memory, but the backward gets the original object.
     return id(weight) if weight.is_meta else weight.data_ptr()
 
 
@@ -250,24 +278,30 @@ def _layer(call: _Call, name: str, batch: int | None) -> Layer:
 
 
 def record(model: nn.Module, images: int = 4, *, linear: bool = False) -> Recorder:
-    """Records the convolutions of an ordinary forward and backward of `model`.
+    """Returns a context manager that records the convolutions of a forward and backward.
 
     It watches operators (`aten::convolution`, `sparsetrain::conv2d` and their backwards), so it
-    sees dy as the kernels do, after pruning, in converted and unconverted models alike. Kept are,
-    per operand, 4 bytes a pixel (nonzero channels), 8 a channel and, for the first `images` images,
-    a bit an element: what `simulate` needs. No tensor is kept alive; outside the block nothing is
-    slower.
+    sees dy as the kernels do, after pruning. The model may be converted or not. No tensor is kept:
+    an operand takes 4 bytes for each pixel, 8 for each channel and one bit for each element of the
+    first `images` images. Steps outside the context are not slower.
 
-        with accel.record(model) as rec:
+    Not recorded are convolutions with other than 4 dimensions, transposed ones, and complex ones,
+    which PyTorch computes by real ones that are recorded.
+
+    Example::
+
+        with accel.record(model) as recording:
             loss(model(x), y).backward()
-        print(accel.compare(rec.workload()))
+        print(accel.compare(recording.workload()))
 
-    Convolutions of other ranks, transposed and complex ones (which torch makes of real ones that
-    are recorded) are left out. `linear` also records linear layers, as 1 x 1 convolutions; the
-    paper's figures are without.
+    Args:
+        model: the model that runs inside the context. Its parameters name the layers.
+        images: the number of images whose nonzeros are kept as bits, for `simulate`.
+        linear: whether linear layers are recorded as 1 x 1 convolutions. The paper's figures do not
+            include them.
 
     Raises:
-        ValueError: `model` is compiled: its operators cannot be seen.
+        ValueError: `model` is compiled, so that its operators cannot be seen.
     """
     return Recorder(model, images, linear=linear)
 
@@ -282,15 +316,23 @@ def workload(
     loss: Callable[[Any], Tensor] | None = None,
     linear: bool = False,
 ) -> Workload:
-    """The convolutions of a step of `model` on `batch` inputs of `input_shape`, at given densities.
+    """Returns the convolutions of a training step of `model`, with given densities.
 
-    Nothing is computed or allocated: forward and backward run on the meta device. Densities are one
-    number for all layers or a mapping by layer name; the default is 1. `loss` maps the model's
-    output to a scalar; by default all its floating point tensors are summed. `linear` adds linear
-    layers as 1 x 1 convolutions.
+    Forward and backward run on the meta device, so nothing is computed or allocated.
+
+    Args:
+        model: the model.
+        input_shape: the shape of one input, such as (3, 32, 32).
+        batch: the number of inputs.
+        x_density: the density of x: one number for all layers, or one for each layer by name. None
+            is 1.
+        dy_density: likewise the density of dy after pruning.
+        loss: maps the model's output to a scalar. By default its floating point tensors are summed.
+        linear: whether linear layers are included as 1 x 1 convolutions.
 
     Raises:
-        ValueError: no convolution, no gradient, or a density outside [0, 1] or missing.
+        ValueError: the model has no convolution or no parameter that needs a gradient, or a density
+            is missing or outside [0, 1].
     """
     parameters = {
         name: torch.empty_like(p, device="meta").requires_grad_(p.requires_grad)
@@ -304,17 +346,17 @@ def workload(
     images = torch.empty((batch, *input_shape), device="meta")
     with recorder:
         out = torch.func.functional_call(model, (parameters, buffers), (images,))
-        _total(out, loss).backward()  # type: ignore[no-untyped-call]
+        _scalar(out, loss).backward()  # type: ignore[no-untyped-call]
     work = recorder.workload()
     return work.with_densities(x_density, dy_density)
 
 
-def _total(out: Any, loss: Callable[[Any], Tensor] | None) -> Tensor:
+def _scalar(out: Any, loss: Callable[[Any], Tensor] | None) -> Tensor:
     if loss is not None:
         return loss(out)
     leaves = torch.utils._pytree.tree_leaves(out)
-    wanted = [t for t in leaves if isinstance(t, Tensor) and t.is_floating_point()]
-    total = sum((t.sum() for t in wanted), torch.zeros((), device="meta"))
+    floating = [t for t in leaves if isinstance(t, Tensor) and t.is_floating_point()]
+    total = sum((t.sum() for t in floating), torch.zeros((), device="meta"))
     if not total.requires_grad:
         raise ValueError(
             "sparsetrain.accel.workload: expected the model to have parameters that need a "

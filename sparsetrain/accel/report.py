@@ -1,4 +1,4 @@
-"""Reports of the cost model: counts per layer and pass, priced after the fact."""
+"""Reports and comparisons of the cost model, and the functions that make them."""
 
 import os
 from dataclasses import dataclass
@@ -24,7 +24,14 @@ from sparsetrain.accel.layers import Layer, Workload
 
 @dataclass(frozen=True)
 class LayerReport:
-    """Counts of one layer, whole batch: cycles, macs, bytes; all zero for a pass not run."""
+    """The cost of one layer for the whole batch.
+
+    Attributes:
+        layer: the layer.
+        forward: counts of the forward pass.
+        grad_input: counts of the pass that computes dx; all 0 if it does not run.
+        grad_weight: counts of the pass that computes dw; all 0 if it does not run.
+    """
 
     layer: Layer
     forward: Counts
@@ -39,24 +46,29 @@ class LayerReport:
     @property
     def passes(self) -> tuple[tuple[str, Counts], ...]:
         """Pairs (pass name, counts) in the order of PASSES."""
-        return tuple((name, getattr(self, name)) for name in PASSES)
+        return tuple((pass_name, getattr(self, pass_name)) for pass_name in PASSES)
 
     @property
     def total(self) -> Counts:
-        """The three passes added up."""
+        """The sum of the three passes."""
         return self.forward + self.grad_input + self.grad_weight
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a step costs on one chip."""
+    """The cost of a step on one chip.
+
+    Attributes:
+        chip: the chip.
+        layers: the cost of each layer, in the order of the workload.
+    """
 
     chip: Config
     layers: tuple[LayerReport, ...]
 
     @cached_property
     def total(self) -> Counts:
-        """All layers and passes added up; passes run one after the other, so cycles add."""
+        """The sum of all layers and passes. Passes run one after the other, so cycles add up."""
         return sum((layer.total for layer in self.layers), Counts())
 
     @property
@@ -66,20 +78,29 @@ class Report:
 
     @property
     def macs(self) -> int:
-        """Multiplications done (the dense twin's: all that touch the image)."""
+        """Multiplications that are executed. A dense twin executes all that are not on padding."""
         return self.total.macs
 
     @property
     def time_ms(self) -> float:
-        """Milliseconds of the step at the chip's clock."""
+        """Time of the step at the chip's clock, in milliseconds."""
         return self.cycles / (self.chip.clock_mhz * 1e3)
 
     def energy(self, table: str | Prices = DEFAULT_PRICES) -> Energy:
-        """Energy by part: mac_pj, register_pj, buffer_pj, dram_pj, chip_pj, total_pj."""
+        """Returns the energy of the step by part.
+
+        Args:
+            table: a price table or its name.
+        """
         return price(self.total, prices(table))
 
     def energy_pj(self, prices: str | Prices = DEFAULT_PRICES) -> float:
-        """Energy of the step with DRAM, in the table's unit (pJ, or MACs for eyeriss_ratios)."""
+        """Returns the energy of the step with DRAM.
+
+        Args:
+            prices: a price table or its name. The result is in its unit: pJ, or the energy of one
+                MAC for `eyeriss_ratios`.
+        """
         return self.energy(prices).total_pj
 
 
@@ -91,10 +112,14 @@ def _report(
 
 
 def estimate(workload: Workload, chip: Config = sparsetrain168) -> Report:
-    """The closed form: what `workload` costs on `chip`.
+    """Estimates the cost of a workload on a chip with the closed form, in about a millisecond.
 
-    Multiplications are exact where the workload has maps; cycles are estimates (docs/accelerator.md
-    has their measured error against the simulator).
+    Multiplications are exact for layers with maps. Cycles are estimates; docs/accelerator.md has
+    their measured error against the simulator.
+
+    Args:
+        workload: the step.
+        chip: the chip.
     """
     return _report(workload, chip, model(workload.core, chip))
 
@@ -107,12 +132,20 @@ def simulate(
     threads: int | None = None,
     seed: int = 0,
 ) -> Report:
-    """What `workload` costs on `chip`, row operation by row operation.
+    """Simulates a workload on a chip: executes every row operation.
 
-    Exact for the images of the recorded traces (image n of a larger batch is image n modulo their
-    number again); a layer without a trace gets zeros drawn at its densities from `seed`. `program`
-    defaults to the one compiled from this very workload; `threads` to all cores, which never
-    changes the report.
+    The report is exact for the images of the recorded traces. Image n of a larger batch is image n
+    modulo the number of recorded images.
+
+    Args:
+        workload: the step. A layer without a trace gets random nonzeros with its densities.
+        chip: the chip.
+        program: a program compiled from the same shapes. None compiles this workload.
+        threads: the number of threads; None is one for each core. It does not change the report.
+        seed: the seed of the random nonzeros.
+
+    Raises:
+        ValueError: `program` belongs to another workload.
     """
     program = compile_program(workload.core, chip) if program is None else program
     threads = os.cpu_count() or 1 if threads is None else threads
@@ -121,22 +154,27 @@ def simulate(
 
 @dataclass(frozen=True)
 class Comparison:
-    """One step on a chip and on its dense twin."""
+    """The cost of one step on a chip and on its dense twin.
+
+    Attributes:
+        report: the cost on the chip.
+        dense: the cost on the dense twin.
+    """
 
     report: Report
     dense: Report
 
     @property
     def speedup(self) -> float:
-        """Cycles of the twin over cycles of the chip."""
+        """Cycles of the dense twin / cycles of the chip."""
         return self.dense.cycles / self.report.cycles
 
     def energy_gain(self, table: str | Prices = DEFAULT_PRICES) -> float:
-        """Energy of the twin over energy of the chip, with DRAM."""
+        """Returns energy of the dense twin / energy of the chip, with DRAM, under a price table."""
         return self.dense.energy_pj(table) / self.report.energy_pj(table)
 
     def energy_gain_chip(self, table: str | Prices = DEFAULT_PRICES) -> float:
-        """The same without DRAM."""
+        """Returns energy of the dense twin / energy of the chip, without DRAM."""
         return self.dense.energy(table).chip_pj / self.report.energy(table).chip_pj
 
     def __str__(self) -> str:
@@ -156,27 +194,36 @@ class Comparison:
 def compare(
     workload: Workload, chip: Config = sparsetrain168, *, simulated: bool = False
 ) -> Comparison:
-    """`workload` on `chip` and, with every product computed, on its dense twin.
+    """Compares the cost of a workload on a chip with that on its dense twin.
 
-    By the closed form, or both chips by the simulator.
+    Args:
+        workload: the step.
+        chip: the chip.
+        simulated: True uses the simulator for both chips, False the closed form.
     """
     cost = simulate if simulated else estimate
     return Comparison(cost(workload, chip), cost(workload, dense_twin(chip)))
 
 
 LEVELS = ("block", "task", "op")
+"""Levels of detail of `disassemble`."""
 
 
 def disassemble(
     workload: Workload, chip: Config = sparsetrain168, *, level: str = "block", most: int = 4
 ) -> str:
-    """The program of `workload` on `chip` as text.
+    """Returns the program of a workload on a chip as text.
 
-    `level` is "block", "task" or "op" (row operations). At most `most` blocks of a pass, tasks of a
-    block and operations of a task are written, and how many are left out.
+    Args:
+        workload: the step.
+        chip: the chip.
+        level: "block" writes the blocks of each pass, "task" also their tasks, and "op" also the
+            row operations of each task.
+        most: the largest number of blocks of a pass, tasks of a block and operations of a task that
+            are written. The text says how many are left out.
 
     Raises:
-        ValueError: unknown level.
+        ValueError: an unknown level.
     """
     if level not in LEVELS:
         raise ValueError(

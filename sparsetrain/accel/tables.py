@@ -1,4 +1,4 @@
-"""A comparison as rows and objects: for JSON, CSV and the screen."""
+"""A comparison as rows and dictionaries, for JSON, CSV and the screen."""
 
 from typing import Any
 
@@ -8,24 +8,32 @@ from sparsetrain.accel.report import Comparison
 
 
 def layer_rows(comparison: Comparison, table: str | Prices) -> list[dict[str, Any]]:
-    """One object a layer and pass that runs; docs/formats.md describes the fields."""
+    """Returns one dictionary for each layer and pass that runs, in forward order.
+
+    Args:
+        comparison: the comparison.
+        table: a price table or its name.
+
+    Returns:
+        The fields that docs/formats.md describes under `sparsetrain estimate`, for the whole batch.
+    """
     rows = []
     chip, priced = comparison.report.chip, prices(table)
     for layer, dense in zip(comparison.report.layers, comparison.dense.layers, strict=True):
-        for name, c in layer.passes:
-            d = getattr(dense, name)
+        for pass_name, c in layer.passes:
+            d = getattr(dense, pass_name)
             if not d.cycles:
                 continue
             energy, dense_energy = price(c, priced), price(d, priced)
             rows.append(
                 {
                     "name": layer.name,
-                    "pass": name,
+                    "pass": pass_name,
                     "macs": c.macs,
                     "dense_macs": d.macs,
                     "cycles": c.cycles,
                     "dense_cycles": d.cycles,
-                    "utilisation": utilisation(c, chip),
+                    "utilization": utilization(c, chip),
                     "bound": bound(c, chip),
                     "energy_pj": energy.total_pj,
                     "dense_energy_pj": dense_energy.total_pj,
@@ -41,7 +49,12 @@ def layer_rows(comparison: Comparison, table: str | Prices) -> list[dict[str, An
 
 
 def total(comparison: Comparison, table: str | Prices) -> dict[str, Any]:
-    """The step as a whole, under one price table."""
+    """Returns counts, times, energies and gains of the whole step in one dictionary.
+
+    Args:
+        comparison: the comparison.
+        table: a price table or its name.
+    """
     return {
         "macs": comparison.report.macs,
         "dense_macs": comparison.dense.macs,
@@ -58,7 +71,7 @@ def total(comparison: Comparison, table: str | Prices) -> dict[str, Any]:
 
 
 def gains(comparison: Comparison) -> list[dict[str, Any]]:
-    """Energy of chip over dense twin, on chip and with DRAM, under every named price table."""
+    """Returns energy of the dense twin / energy of the chip under every price table that ships."""
     return [
         {
             "prices": name,
@@ -70,7 +83,11 @@ def gains(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def limits(counts: Counts, chip: Config) -> dict[str, float]:
-    """Cycles that multipliers, ports, DRAM and PPUs are busy when their work is spread evenly."""
+    """Returns a lower bound of the cycles for each part of the chip.
+
+    It is the number of cycles that the multipliers, the ports, DRAM or the PPUs (`drain`) need for
+    their work, if the work is divided evenly and nothing else limits them.
+    """
     return {
         "multiplier": counts.busy_cycles / chip.pes,
         "port": counts.port_bytes / (chip.port_bytes_per_cycle * chip.pe_groups),
@@ -80,11 +97,11 @@ def limits(counts: Counts, chip: Config) -> dict[str, float]:
 
 
 def bound(counts: Counts, chip: Config) -> str:
-    """The part with the highest limit: multiplier, port, DRAM or drain."""
-    alone = limits(counts, chip)
-    return max(alone, key=lambda part: alone[part])
+    """Returns the part with the highest limit: "multiplier", "port", "DRAM" or "drain"."""
+    cycles = limits(counts, chip)
+    return max(cycles, key=lambda part: cycles[part])
 
 
-def utilisation(counts: Counts, chip: Config) -> float:
-    """Share of the PEs' cycles that multiply."""
+def utilization(counts: Counts, chip: Config) -> float:
+    """Returns the share of the PEs' cycles in which they multiply, in [0, 1]."""
     return counts.macs / (counts.cycles * chip.pes) if counts.cycles else 0.0

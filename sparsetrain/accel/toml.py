@@ -1,4 +1,4 @@
-"""A user's own chips and price tables, from a small TOML file."""
+"""Chips and price tables of a user, read from a TOML file."""
 
 import tomllib
 from dataclasses import dataclass
@@ -9,34 +9,48 @@ from sparsetrain._checks import did_you_mean
 from sparsetrain.accel.chips import CHIPS, PRICES, check_numbers, chip, prices
 from sparsetrain.accel.core import Config, Prices
 
+# Names of numbers in files of earlier versions.
+_RENAMED = {"groups": "pe_groups"}
 _PRICES = ("mac_pj", "register_pj", "buffer_read_pj", "buffer_write_pj", "dram_pj")
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """Chips and price tables by name: the shipped ones and those of a file."""
+class Catalog:
+    """Chips and price tables by name: those that ship and those of a file.
+
+    Attributes:
+        chips: chips by name.
+        prices: price tables by name.
+    """
 
     chips: dict[str, Config]
     prices: dict[str, Prices]
 
 
-def read_toml(path: Path | str) -> Catalogue:
-    """The shipped chips and prices and those that a file adds.
+def read_toml(path: Path | str) -> Catalog:
+    """Reads chips and price tables from a TOML file.
 
-        [chips.mine]             # numbers not given are those of `base`
+    A file may define any number of chips and price tables::
+
+        [chips.mine]             # numbers that are not given are those of `base`
         base = "sparsetrain168"
         pe_groups = 28
-        [prices.mine]            # pJ of a 16-bit word; all five
+        [prices.mine]            # pJ for a 16-bit word; all five are required
         mac_pj = 0.5
         register_pj = 0.06
         buffer_read_pj = 0.7
         buffer_write_pj = 0.7
         dram_pj = 128
 
+    Args:
+        path: the file.
+
+    Returns:
+        The chips and price tables that ship, and those of the file.
+
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no TOML, has an unknown key (the nearest known one is named), or a number
-            that cannot be.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not TOML, or it has an unknown key or a number outside its range.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -55,7 +69,7 @@ def read_toml(path: Path | str) -> Catalogue:
         chips[name] = _chip(f"{where} chips.{name}:", name, _table(where, name, numbers))
     for name, numbers in content.get("prices", {}).items():
         tables[name] = _prices(f"{where} prices.{name}:", name, _table(where, name, numbers))
-    return Catalogue(chips, tables)
+    return Catalog(chips, tables)
 
 
 def _table(where: str, name: str, value: Any) -> dict[str, Any]:
@@ -67,11 +81,14 @@ def _table(where: str, name: str, value: Any) -> dict[str, Any]:
 def _known(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
     for key in given:
         if key not in known:
-            raise ValueError(f"{where} expected known keys, got {key!r}; {did_you_mean(key, known)}")
+            raise ValueError(
+                f"{where} expected known keys, got {key!r}; {did_you_mean(key, known)}"
+            )
 
 
 def _chip(where: str, name: str, numbers: dict[str, Any]) -> Config:
     base = chip(str(numbers.pop("base", "sparsetrain168")))
+    numbers = {_RENAMED.get(key, key): value for key, value in numbers.items()}
     _known(where, numbers, ("base", *(key for key in base.as_dict() if key != "name")))
     check_numbers(where, base, numbers)
     return base.replace(name=name, **numbers)
@@ -87,13 +104,29 @@ def _prices(where: str, name: str, numbers: dict[str, Any]) -> Prices:
 
 
 def find_chip(which: str) -> Config:
-    """A chip by name, or `file.toml` (its only chip) or `file.toml:name`."""
+    """Returns a chip that ships or one of a TOML file.
+
+    Args:
+        which: a name in `CHIPS`, `file.toml` if the file has one chip, or `file.toml:name`.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: an unknown name, or a file that `read_toml` refuses.
+    """
     added = _from_file(which, "chips")
     return chip(which) if added is None else added
 
 
 def find_prices(which: str) -> Prices:
-    """A price table by name, or `file.toml` (its only one) or `file.toml:name`."""
+    """Returns a price table that ships or one of a TOML file.
+
+    Args:
+        which: a name in `PRICES`, `file.toml` if the file has one table, or `file.toml:name`.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: an unknown name, or a file that `read_toml` refuses.
+    """
     added = _from_file(which, "prices")
     return prices(which) if added is None else added
 
@@ -104,11 +137,11 @@ def _from_file(which: str, kind: str) -> Any:
         return None
     values = getattr(read_toml(f"{path}.toml"), kind)
     shipped = CHIPS if kind == "chips" else PRICES
-    own = [key for key in values if values[key] is not shipped.get(key)]
-    name = name.removeprefix(":") or (own[0] if len(own) == 1 else "")
+    added = [key for key in values if values[key] is not shipped.get(key)]
+    name = name.removeprefix(":") or (added[0] if len(added) == 1 else "")
     if name not in values:
         raise ValueError(
             f"sparsetrain.accel.read_toml: expected {path}.toml to be followed by the name of one "
-            f"of its {kind} ({', '.join(own) or 'none'}), like {path}.toml:name, got {which!r}"
+            f"of its {kind} ({', '.join(added) or 'none'}), like {path}.toml:name, got {which!r}"
         )
     return values[name]

@@ -1,4 +1,4 @@
-"""`python -m sparsetrain estimate MODEL`: cycles and energy of a training step."""
+"""`sparsetrain estimate MODEL`: cycles and energy of a training step on the accelerator."""
 
 from pathlib import Path
 from typing import Any
@@ -8,18 +8,26 @@ from rich.console import Console
 from rich.table import Table
 
 from sparsetrain import accel
-from sparsetrain.commands import network
+from sparsetrain.commands.output_options import check_outputs, output_options
+from sparsetrain.commands.step_options import (
+    chip_option,
+    for_json,
+    prices_option,
+    step_options,
+    workload,
+)
 from sparsetrain.experiments.files import write_csv, write_json
 
 
 @click.command()
-@network.options
-@click.option("--chip", default="sparsetrain168", show_default=True, help="Name or file.toml:name.")
-@click.option("--prices", default="aladdin_cacti32_14nm", show_default=True, help="The same.")
-@click.option("--simulate", is_flag=True, help="Every row operation instead of the closed form.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the layer table.")
-@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="PNG or SVG.")
+@step_options
+@chip_option
+@prices_option
+@click.option(
+    "--simulate", is_flag=True,
+    help="Simulate every row operation instead of using the closed form. Takes longer.",
+)  # fmt: skip
+@output_options
 def estimate(
     chip: str,
     prices: str,
@@ -29,21 +37,23 @@ def estimate(
     plot_file: Path | None,
     **step: Any,
 ) -> None:
-    """Cycles and energy of one training step of MODEL, per layer and pass.
+    """Estimate cycles and energy of one training step of MODEL, per layer and pass.
 
-    MODEL is a torchvision classification model or module:function. Nothing of it is allocated.
+    The step runs on a SparseTrain chip, which skips zeros, and on its dense twin, which is the same
+    chip without skipping. MODEL is the name of a network (resnet8, resnet14, resnet20, plain or any
+    classification network of torchvision) or module:function, where the function returns a
+    torch.nn.Module. No weights are allocated.
 
     Example: sparsetrain estimate resnet18 --batch-size 32 --grad-density 0.2 --json cost.json
     """
-    network.check_outputs(json_file, csv_file, plot_file)
+    check_outputs(json_file, csv_file, plot_file)
     machine, table = accel.find_chip(chip), accel.find_prices(prices)
-    work = network.workload(**step)
-    compared = accel.compare(work, machine, simulated=simulate)
-    rows = accel.layer_rows(compared, table)
-    _show(compared, rows, table)
+    comparison = accel.compare(workload(**step), machine, simulated=simulate)
+    rows = accel.layer_rows(comparison, table)
+    _show(comparison, rows, table)
     if json_file:
         config = {
-            **network.as_numbers(step),
+            **for_json(step),
             "chip": machine.as_dict(),
             "prices": table.name,
             "simulated": simulate,
@@ -51,8 +61,8 @@ def estimate(
         content = {
             "config": config,
             "layers": rows,
-            "total": accel.total(compared, table),
-            "gains": accel.gains(compared),
+            "total": accel.total(comparison, table),
+            "gains": accel.gains(comparison),
         }
         write_json(json_file, content)
     if csv_file:
@@ -60,15 +70,14 @@ def estimate(
     if plot_file:
         from sparsetrain.accel.plots import plot_step
 
-        plot_step(compared, table, plot_file)
+        plot_step(comparison, table, plot_file)
 
 
-def _show(compared: accel.Comparison, rows: list[dict[str, Any]], table: accel.Prices) -> None:
+def _show(comparison: accel.Comparison, rows: list[dict[str, Any]], table: accel.Prices) -> None:
     console = Console()
-    console.width = max(console.width, 120)  # a pipe is no reason to cut columns off
-    screen = Table(
-        title=f"{compared.report.chip.name} against {compared.dense.chip.name}, {table.name}"
-    )
+    console.width = max(console.width, 120)  # in a pipe, rich would cut the columns off
+    chip, dense = comparison.report, comparison.dense
+    screen = Table(title=f"{chip.chip.name} against {dense.chip.name}, {table.name}")
     screen.add_column("layer")
     screen.add_column("pass")
     for column in ("MMACs", "of dense", "kcycles", "speedup", "use", "bound", "uJ"):
@@ -83,23 +92,31 @@ def _show(compared: accel.Comparison, rows: list[dict[str, Any]], table: accel.P
             f"{row['macs'] / max(1, row['dense_macs']):.2f}",
             f"{row['cycles'] / 1e3:.1f}",
             f"{row['dense_cycles'] / row['cycles']:.2f}",
-            f"{row['utilisation']:.2f}",
+            f"{row['utilization']:.2f}",
             row["bound"],
             f"{row['energy_pj'] / 1e6:.1f}",
             "/".join(f"{100 * part / max(row['energy_pj'], 1e-30):.0f}" for part in parts),
         )
     console.print(screen)
-    r, d = compared.report, compared.dense
     console.print(
-        f"step: {r.cycles:,} cycles = {r.time_ms:.2f} ms, dense {d.cycles:,} = {d.time_ms:.2f} ms: "
-        f"speedup {compared.speedup:.2f}; MACs {r.macs:,} of {d.macs:,}"
+        "MMACs: million multiplications; of dense: their share of the twin's; use: share of the "
+        "PEs' cycles that multiply; bound: the part of the chip that limits the pass; last column: "
+        "energy of multipliers, registers, buffer and DRAM."
     )
-    energy = Table(title="energy of the dense twin over the chip's")
+    console.print(
+        f"step: {chip.cycles:,} cycles = {chip.time_ms:.2f} ms, dense {dense.cycles:,} = "
+        f"{dense.time_ms:.2f} ms: speedup {comparison.speedup:.2f}; "
+        f"MACs {chip.macs:,} of {dense.macs:,}"
+    )
+    energy = Table(title="energy of the dense twin / energy of the chip")
     for column in ("prices", "on chip", "with DRAM"):
         energy.add_column(column, justify="left" if column == "prices" else "right")
-    for gain in accel.gains(compared):
+    for gain in accel.gains(comparison):
         energy.add_row(
             gain["prices"], f"{gain['energy_gain_chip']:.2f}", f"{gain['energy_gain']:.2f}"
         )
     console.print(energy)
-    console.print("Outside the model, on both chips: norms, linear layers, optimiser, leakage.")
+    console.print(
+        "Not in the model, for either chip: normalization, linear layers (see --linear), the "
+        "optimizer, leakage."
+    )

@@ -1,4 +1,4 @@
-"""`python -m sparsetrain explore MODEL --vary ...`: many chips, one step, a Pareto front."""
+"""`sparsetrain explore MODEL --vary ...`: a training step on a grid of chips, and the best ones."""
 
 from pathlib import Path
 from typing import Any
@@ -8,21 +8,26 @@ from rich.console import Console
 from rich.table import Table
 
 from sparsetrain import accel
-from sparsetrain.commands import network
+from sparsetrain.commands.output_options import check_outputs, output_options
+from sparsetrain.commands.step_options import (
+    chip_option,
+    for_json,
+    prices_option,
+    step_options,
+    workload,
+)
 from sparsetrain.experiments.files import write_csv, write_json
 
 
 @click.command()
-@network.options
-@click.option("--chip", default="sparsetrain168", show_default=True, help="The chip to vary.")
-@click.option("--prices", default="aladdin_cacti32_14nm", show_default=True)
+@step_options
+@chip_option
+@prices_option
 @click.option(
     "--vary", multiple=True, required=True, metavar="NUMBER=A,B,...",
-    help="A number of the chip and its values; repeat for a grid.",
+    help="A number of the chip and its values; repeat the option for a grid.",
 )  # fmt: skip
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table.")
-@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="PNG or SVG.")
+@output_options
 def explore(
     chip: str,
     prices: str,
@@ -32,19 +37,23 @@ def explore(
     plot_file: Path | None,
     **step: Any,
 ) -> None:
-    """Cycles, energy and an area proxy of a training step of MODEL over a grid of chips.
+    """Estimate a training step of MODEL on variants of a chip.
 
-    Example: sparsetrain explore resnet18 --vary groups=28,56,112 --vary port_bytes_per_cycle=8,16
+    Prints cycles, energy, speedup over the variant's dense twin, and an estimate of the area (in KB
+    of SRAM, to rank chips by), and marks the variants that no other beats in both cycles and
+    energy. MODEL is as in `sparsetrain estimate`.
+
+    Example: sparsetrain explore resnet18 --vary pe_groups=28,56 --vary port_bytes_per_cycle=8,16
     """
-    network.check_outputs(json_file, csv_file, plot_file)
+    check_outputs(json_file, csv_file, plot_file)
     base, table = accel.find_chip(chip), accel.find_prices(prices)
     grid = _grid(vary)
-    points = accel.explore(network.workload(**step), base, grid, table)
+    points = accel.explore(workload(**step), base, grid, table)
     rows = [point.as_dict() for point in points]
     _show(rows, list(grid))
     if json_file:
         config = {
-            **network.as_numbers(step),
+            **for_json(step),
             "chip": base.as_dict(),
             "prices": table.name,
             "vary": grid,
@@ -59,7 +68,8 @@ def explore(
 
 
 def _grid(vary: tuple[str, ...]) -> dict[str, list[int]]:
-    grid = dict(_numbers(item) for item in vary)
+    """The values of each number of the chip, from "NUMBER=A,B,..."."""
+    grid = dict(_values(item) for item in vary)
     if len(grid) < len(vary):
         raise ValueError(
             "sparsetrain: expected --vary to be given once for each number of the chip, got "
@@ -68,22 +78,22 @@ def _grid(vary: tuple[str, ...]) -> dict[str, list[int]]:
     return grid
 
 
-def _numbers(item: str) -> tuple[str, list[int]]:
+def _values(item: str) -> tuple[str, list[int]]:
     name, _, values = item.partition("=")
     try:
         return name, [int(value) for value in values.split(",")]
     except ValueError:
         raise ValueError(
             f"sparsetrain: expected --vary to be a number of the chip and whole values, like "
-            f"groups=28,56, got {item!r}"
+            f"pe_groups=28,56, got {item!r}"
         ) from None
 
 
 def _show(rows: list[dict[str, Any]], varied: list[str]) -> None:
-    screen = Table(title="* on the Pareto front of cycles and energy")
-    for column in (*varied, "Mcycles", "mJ", "speedup", "area proxy", ""):
+    screen = Table(title="*: no other chip is as good in both cycles and energy (Pareto front)")
+    for column in (*varied, "Mcycles", "mJ", "speedup", "area, KB", ""):
         screen.add_column(column, justify="right")
-    for row in sorted(rows, key=lambda one: one["cycles"]):
+    for row in sorted(rows, key=lambda row: row["cycles"]):
         screen.add_row(
             *(str(row[name]) for name in varied),
             f"{row['cycles'] / 1e6:.2f}",

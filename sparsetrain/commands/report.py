@@ -1,14 +1,12 @@
-"""`sparsetrain report RESULTS -o FILE`: runs as one self-contained page."""
+"""`sparsetrain report RESULTS -o FILE`: the results of runs as one self-contained page."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 from sparsetrain.experiments import report as pages
 from sparsetrain.experiments.files import check_writable
-from sparsetrain.experiments.sweep import RESULT, read_results
+from sparsetrain.experiments.results import read_results
 
 
 @click.command()
@@ -19,29 +17,17 @@ from sparsetrain.experiments.sweep import RESULT, read_results
 def report(results: tuple[Path, ...], output: Path, markdown: bool) -> None:
     """Show RESULTS as one HTML file that needs no network.
 
-    RESULTS are sweep folders, their results.jsonl, or files of `examples/train.py --json`.
+    RESULTS are folders of `sparsetrain sweep`, their results.jsonl, or files of
+    `sparsetrain train --json`.
 
     Example: sparsetrain report runs/one -o report.html
     """
     pages.check_installed()
+    if not markdown:
+        check_writable(output)
+    runs = [result for path in results for result in read_results(path)]
     if markdown:
-        click.echo(pages.table([result for path in results for result in _read(path)]))
+        click.echo(pages.table(runs))
         return
-    check_writable(output)
-    pages.write([result for path in results for result in _read(path)], output)
+    pages.write(runs, output)
     click.echo(f"{output}")
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    if path.suffix != ".json":
-        return read_results(path / "results.jsonl" if path.is_dir() else path)
-    where = f"sparsetrain.experiments.report: expected {path} to be"
-    if not path.is_file():
-        raise FileNotFoundError(f"{where} a results file, got none")
-    try:
-        result = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{where} JSON, got: {error}") from error
-    if not isinstance(result, dict) or not result.keys() >= RESULT:
-        raise ValueError(f"{where} the results of a run, got something else")
-    return [result]

@@ -1,7 +1,7 @@
-"""Image sets as tensors in memory: Fashion-MNIST from idx files, CIFAR-10 through torchvision.
+"""Image sets as tensors in memory, for training runs: Fashion-MNIST and CIFAR-10.
 
-The sets are small, so a batch is an index into two tensors, and everything random about a batch
-is a pure function of (seed, epoch, step): no loader has a state that a checkpoint could lose.
+A batch is an index into two tensors. Everything random about it is a function of (seed, epoch,
+step), so that a checkpoint needs no state of a data loader.
 """
 
 import gzip
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 NAMES = ("fashion-mnist", "cifar10")
+"""Names that `load` accepts."""
 SHIPPED = Path(__file__).with_name("data")  # package data, also in an installed wheel
 
 _FASHION_CLASSES = (
@@ -40,8 +41,14 @@ class Split:
 class Dataset:
     """A training and a test split, and how their images are scaled and augmented.
 
-    `mean` and `std` are per channel, of grey values in [0, 1]; `shift` is the number of pixels by
-    which a training image may move in each direction.
+    Attributes:
+        name: One of `NAMES`.
+        train: Training images.
+        test: Test images.
+        classes: Names of the classes by label.
+        mean: Mean of each channel, with pixels scaled to [0, 1].
+        std: Standard deviation of each channel, likewise.
+        shift: Pixels by which a training image may move in each direction.
     """
 
     name: str
@@ -54,12 +61,12 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        """Channels of an image: 1 for grey, 3 for colour."""
+        """Channels of an image: 1 for gray, 3 for color."""
         return self.train.images.shape[1]
 
     @property
     def size(self) -> int:
-        """Height, which is also the width, of an image in pixels."""
+        """Height and width of an image in pixels."""
         return self.train.images.shape[2]
 
     @cached_property
@@ -73,25 +80,25 @@ class Dataset:
         return digest.hexdigest()[:32]
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 [N, C, H, W] to float32 of mean 0 and variance 1, as far as `mean`, `std` know."""
+        """Converts uint8 [N, C, H, W] to float32 with mean 0 and variance 1 over the data set."""
         mean = torch.tensor(self.mean).view(1, -1, 1, 1)
         std = torch.tensor(self.std).view(1, -1, 1, 1)
         return (images.to(torch.float32) / 255 - mean) / std
 
     def batch(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Training images float32 [B, C, H, W], augmented by `generator`, and labels int64 [B]."""
+        """Augmented training images, float32 [B, C, H, W], and their labels, int64 [B]."""
         images = augment(self.train.images[indices], self.shift, generator)
         return self.normalize(images), self.train.labels[indices]
 
 
 def stream(*key: int) -> torch.Generator:
-    """A random generator that depends on `key` alone; other keys give unrelated streams."""
+    """A random generator seeded by `key` alone. Different keys give unrelated streams."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 def augment(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
-    """Mirror each image with probability 1/2, move it by up to `shift` pixels; [N, C, H, W]."""
+    """Mirrors images [N, C, H, W] with probability 1/2 and moves them by up to `shift` pixels."""
     count, _, height, width = images.shape
     mirrored = torch.rand(count, generator=generator) < 0.5
     images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
@@ -105,24 +112,35 @@ def augment(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
 
 
 def load(name: str = "fashion-mnist", data_dir: Path | None = None) -> Dataset:
-    """Read the data set `name`, one of `NAMES`, from `data_dir` (default: the shipped subset).
+    """Reads a data set.
 
-    Raises ValueError for an unknown name or a damaged file, FileNotFoundError for a missing one,
-    ModuleNotFoundError where CIFAR-10 needs a torchvision that is not installed.
+    Args:
+        name: One of `NAMES`.
+        data_dir: Folder of the files. Default: the shipped 12,000 images of Fashion-MNIST.
+
+    Raises:
+        ValueError: The name is unknown or a file damaged.
+        FileNotFoundError: A file is missing.
+        ModuleNotFoundError: CIFAR-10 needs torchvision, which is not installed.
     """
     if name == "fashion-mnist":
         return _load_fashion_mnist(SHIPPED if data_dir is None else data_dir)
     if name == "cifar10":
         return _load_cifar10(data_dir)
     raise ValueError(
-        f"sparsetrain.experiments.datasets.load: expected name to be one of {', '.join(NAMES)}, got {name!r}"
+        "sparsetrain.experiments.datasets.load: expected name to be one of "
+        f"{', '.join(NAMES)}, got {name!r}"
     )
 
 
 def read_idx(path: Path) -> Tensor:
-    """Read one idx file of unsigned bytes, gzipped or not: uint8, as its header shapes it.
+    """Reads an idx file of unsigned bytes, gzipped or not, as a uint8 tensor.
 
-    Raises ValueError if the file is not idx, not of bytes, cut short, too long or empty.
+    The header holds the magic number 0, 0, 8, the number of dimensions, and their sizes as 32-bit
+    big-endian integers.
+
+    Raises:
+        ValueError: The file has another format, element type or length.
     """
     where = f"sparsetrain.experiments.datasets.load: expected {path} to be"
     content = path.read_bytes()
@@ -130,26 +148,28 @@ def read_idx(path: Path) -> Tensor:
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{where} a whole gzip file, got a damaged one ({error})") from error
+            raise ValueError(
+                f"{where} a complete gzip file, got a damaged one ({error})"
+            ) from error
     header = 4 + 4 * content[3] if len(content) > 3 else 4
     if content[:3] != b"\x00\x00\x08" or len(content) <= header:
         raise ValueError(f"{where} an idx file of bytes, got one that begins with {content[:4]!r}")
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4)]
-    wanted = header + math.prod(shape)
-    if len(content) != wanted:
-        raise ValueError(f"{where} {wanted} bytes long as its header says, got {len(content)}")
+    length = header + math.prod(shape)
+    if len(content) != length:
+        raise ValueError(f"{where} {length} bytes long as its header says, got {len(content)}")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)[header:].view(shape)
 
 
 def _find(data_dir: Path, name: str) -> Path:
-    """The idx file `name` as Debian's package or torchvision lay it down, gzipped or not."""
+    """Finds an idx file in the layout of Debian's package or of torchvision, gzipped or not."""
     for folder in (data_dir, data_dir / "FashionMNIST" / "raw", data_dir / "raw"):
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
                 return path
     raise FileNotFoundError(
-        f"sparsetrain.experiments.datasets.load: expected {name} or {name}.gz to be in {data_dir} or its "
-        "FashionMNIST/raw, got neither. Debian's package dataset-fashion-mnist has the files"
+        f"sparsetrain.experiments.datasets.load: expected {name} or {name}.gz to be in {data_dir} "
+        "or its FashionMNIST/raw, got neither. Debian's package dataset-fashion-mnist has the files"
     )
 
 
@@ -159,13 +179,14 @@ def _read_split(data_dir: Path, part: str) -> Split:
     images, labels = read_idx(image_path), read_idx(label_path)
     if images.ndim != 3 or images.shape[1:] != (28, 28):
         raise ValueError(
-            f"sparsetrain.experiments.datasets.load: expected {image_path} to be images of 28 x 28, "
-            f"got shape {tuple(images.shape)}"
+            f"sparsetrain.experiments.datasets.load: expected {image_path} to be images of "
+            f"28 x 28, got shape {tuple(images.shape)}"
         )
     if labels.shape != images.shape[:1] or int(labels.max()) >= len(_FASHION_CLASSES):
         raise ValueError(
-            f"sparsetrain.experiments.datasets.load: expected {label_path} to be {len(images)} labels from 0 "
-            f"to 9, got shape {tuple(labels.shape)} with labels up to {int(labels.max())}"
+            f"sparsetrain.experiments.datasets.load: expected {label_path} to be {len(images)} "
+            f"labels from 0 to 9, got shape {tuple(labels.shape)} with labels up to "
+            f"{int(labels.max())}"
         )
     return Split(images[:, None], labels.to(torch.int64))
 
@@ -186,15 +207,15 @@ def _load_cifar10(data_dir: Path | None) -> Dataset:
         from torchvision.datasets import CIFAR10  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "sparsetrain.experiments.datasets.load: expected torchvision to be installed for cifar10, got "
-            "none. Run pip install torchvision"
+            "sparsetrain.experiments.datasets.load: expected torchvision to be installed for "
+            "cifar10, got none. Run pip install torchvision"
         ) from error
     try:
         parts = [CIFAR10(data_dir, train=train) for train in (True, False)]
     except RuntimeError as error:
         raise FileNotFoundError(
-            f"sparsetrain.experiments.datasets.load: expected {data_dir} to be a folder with a whole "
-            "cifar-10-batches-py, got none or a damaged one"
+            f"sparsetrain.experiments.datasets.load: expected {data_dir} to be a folder with a "
+            "complete cifar-10-batches-py, got none or a damaged one"
         ) from error
     train, test = (
         Split(torch.from_numpy(p.data).movedim(-1, 1).contiguous(), torch.tensor(p.targets))

@@ -1,4 +1,8 @@
-"""Files that are either whole or not there: written beside their place, then moved into it."""
+"""Writes files atomically, as JSON or CSV: for commands, checkpoints and benchmarks.
+
+A file is written under a temporary name in its folder and then moved to its place, so that a reader
+sees either the old or the new content.
+"""
 
 import csv
 import io
@@ -11,12 +15,12 @@ from typing import Any, BinaryIO
 
 
 def check_writable(path: Path) -> None:
-    """Find out now whether `path` can be written later, leaving what is there as it is.
+    """Checks before any work whether `path` can be written. An existing file stays unchanged.
 
-    Raises OSError with one sentence if its folder is missing or cannot be written, or if `path` is
-    a folder itself.
+    Raises:
+        OSError: The folder is missing or not writable, or `path` is itself a folder.
     """
-    where = f"sparsetrain.experiments.files: expected {path} to be a file that can be written, got"
+    where = f"sparsetrain.experiments.files.check_writable: expected {path} to be writable, got"
     if path.is_dir():
         raise IsADirectoryError(f"{where} a folder")
     if _is_stream(path):
@@ -28,14 +32,17 @@ def check_writable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"{where} a folder that cannot be ({error.strerror})") from error
+        raise OSError(f"{where} a folder that is not ({error.strerror})") from error
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call `write` on a new file and put it at `path` only when it is complete and on the disk.
+    """Calls `write` on a temporary file and moves it to `path` when it is complete on the disk.
 
-    Whatever happens, `path` holds the old content or the new. A link goes on naming the same file;
-    into a pipe or a device is written as it is. Raises OSError with one sentence.
+    A symbolic link at `path` is kept, and its target replaced. A pipe or a device is written
+    directly.
+
+    Raises:
+        OSError: The file cannot be written. An existing file is then unchanged.
     """
     try:
         if _is_stream(path):
@@ -56,19 +63,19 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             raise
     except OSError as error:
         raise OSError(
-            f"sparsetrain.experiments.files: expected {path} to be written, got {error.strerror or error}. "
-            "What was there before is still there"
+            f"sparsetrain.experiments.files.write_atomically: expected {path} to be written, got "
+            f"{error.strerror or error}. The previous content is kept"
         ) from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` as indented JSON, atomically. NaN and Inf are a ValueError: JSON has none."""
+    """Writes `content` as indented JSON. Raises ValueError for NaN and Inf: JSON has neither."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write `rows` (at least one, all with the fields of the first) as CSV, atomically."""
+    """Writes `rows` as CSV. There must be at least one, and all must have the same fields."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]))
     writer.writeheader()
@@ -77,16 +84,17 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _is_stream(path: Path) -> bool:
+    """Whether `path` is a pipe or a device, which cannot be replaced."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _target(path: Path) -> Path:
-    """What `path` names, behind links; the file need not exist."""
+    """`path` with symbolic links resolved. The file need not exist."""
     return path.resolve() if path.is_symlink() else path
 
 
 def _umask() -> int:
-    """The process's mask, which can only be read by setting it; mkstemp ignores it."""
+    """The umask of the process, which mkstemp() ignores. It can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

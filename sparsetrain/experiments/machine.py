@@ -4,11 +4,12 @@ import os
 import platform
 import shlex
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from sparsetrain.version import __version__
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def describe(threads: int) -> dict[str, Any]:
         "threads": threads,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "sparsetrain": _own_version(),
+        "sparsetrain": __version__,
     }
 
 
@@ -34,10 +35,3 @@ def _processor() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor()
-
-
-def _own_version() -> str | None:
-    try:
-        return version("sparsetrain")
-    except PackageNotFoundError:  # imported from its folder
-        return None

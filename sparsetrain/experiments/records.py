@@ -170,7 +170,7 @@ def parts_of(step: Callable[[], object]) -> dict[str, float]:
     step()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         step()
-    parts = dict.fromkeys(("sparse", "compress", "dense", "prune", "normalise", "other"), 0.0)
+    parts = dict.fromkeys(("sparse", "compress", "dense", "prune", "normalize", "other"), 0.0)
     for event in profiler.key_averages():
         parts[_part(event.key)] += event.self_cpu_time_total / 1e3
     return parts
@@ -183,7 +183,7 @@ def _part(operator: str) -> str:
     if operator.startswith("sparsetrain::"):
         return "prune" if "prune" in operator else "sparse"
     if "batch_norm" in operator or "BatchNorm" in operator:
-        return "normalise"
+        return "normalize"
     return "dense" if "conv" in operator.lower() else "other"
 
 

@@ -1,8 +1,4 @@
-"""The training loop: one class that the example, the sweep and the tests all drive.
-
-A trainer changes only inside `run()`, between two of its events; wherever the caller stops
-listening, `state_dict()` holds all that a new trainer needs to go on bit for bit.
-"""
+"""The training loop: `Trainer`, which `sparsetrain train`, `sparsetrain sweep` and tests run."""
 
 import copy
 import platform
@@ -19,9 +15,8 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
 from sparsetrain import accel
-from sparsetrain._checks import check_count
 from sparsetrain.conversion import convert, revert
-from sparsetrain.distributed import grouped, rank_and_world
+from sparsetrain.distributed import has_process_group, rank_and_world
 from sparsetrain.experiments import networks
 from sparsetrain.experiments.datasets import Dataset, stream
 from sparsetrain.experiments.ranks import gather
@@ -36,67 +31,23 @@ from sparsetrain.experiments.records import (
     pass_records,
     sparse_share,
 )
+from sparsetrain.experiments.settings import Settings
 from sparsetrain.state import load_pruning_state, pruning_state
 
 EVALUATION_BATCH = 500
-MOST_THREADS = 1024
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What defines a run: two runs of equal settings on equal data give equal numbers.
-
-    Exactly one of `rate`, `density` and `dense` says how gradients are pruned; `dense` leaves the
-    model unconverted. `threads` is part of it, as torch's own kernels add in another order on
-    another number of threads; one is the default because it gives the same run on any number of
-    cores, busy or not. Raises ValueError for a value out of range.
-    """
-
-    model: str = "resnet8"
-    dataset: str = "fashion-mnist"
-    rate: float | None = None
-    density: float | None = None
-    dense: bool = False
-    backend: str = "auto"
-    epochs: int = 5
-    batch_size: int = 64
-    learning_rate: float = 0.05
-    seed: int = 0
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        if (self.rate is not None) + (self.density is not None) + self.dense != 1:
-            raise ValueError(
-                "sparsetrain.Settings: expected exactly one of rate, density and dense, "
-                f"got rate {self.rate}, density {self.density}, dense {self.dense}"
-            )
-        for name in ("epochs", "batch_size", "learning_rate", "threads"):
-            if not 0 < getattr(self, name) < 3e38:
-                raise ValueError(
-                    f"sparsetrain.Settings: expected {name} to be positive and below 3e38, "
-                    f"got {getattr(self, name)}"
-                )
-        check_count("Settings", "seed", self.seed, 2**63)
-        if self.threads > MOST_THREADS:
-            raise ValueError(
-                f"sparsetrain.Settings: expected threads to be at most {MOST_THREADS}, "
-                f"got {self.threads}"
-            )
-
-    @property
-    def rule(self) -> str:
-        """How gradients are pruned, in one word: dense, rate0.9 or density0.2."""
-        if self.dense:
-            return "dense"
-        return f"rate{self.rate}" if self.rate is not None else f"density{self.density}"
 
 
 @dataclass(frozen=True)
 class Event:
-    """Where a run is: after `step` of `steps` of `epoch`, in "train" or "test".
+    """The position of a run, yielded after each step.
 
-    `loss` is that of the step just done, of this process's images; `record` is set once, at the
-    end of the epoch.
+    Attributes:
+        epoch: Index of the epoch, from 0.
+        phase: "train" or "test".
+        step: Finished steps (batches) of the phase.
+        steps: Steps that the phase has.
+        loss: In "train", the loss of the step over this process's images.
+        record: Record of the epoch; only in the last event of an epoch.
     """
 
     epoch: int
@@ -108,34 +59,52 @@ class Event:
 
 
 class Trainer:
-    """One run: model, optimizer, schedule and position. Seeds torch's global generator.
+    """One run: a model, its optimizer, its schedule and its position.
 
-    SGD with Nesterov momentum, weight decay and a one-cycle schedule, on full batches in an order
-    and an augmentation that depend on (seed, epoch, step) alone. The last step of each epoch is
-    recorded for `records`, `sparse_shares` and `layers`.
+    Trains with SGD, Nesterov momentum, weight decay and a one-cycle schedule. All batches are full.
+    Their order and augmentation depend only on (seed, epoch, step). Construction seeds the global
+    generator of torch. The last step of each epoch is recorded.
 
-    In a process group every process is a trainer and takes its share of every batch and of the test
-    set; gradients are averaged, BatchNorm and pruning see their own share, and what is recorded is
-    that of rank 0. `run`, `state_dict` and what calls them are then for all processes to do
+    In a process group every process has a trainer and takes an equal share of every batch and of
+    the test set. Gradients are averaged. BatchNorm and pruning work on the process's share, and
+    records describe rank 0's. All processes must call `run`, `state_dict` and `load_state_dict`
     together.
 
-    Raises what `networks.build` and `convert` raise, and ValueError for a batch larger than the
-    training set or one that the processes cannot share equally.
+    Args:
+        settings: What to train and how.
+        data: The data set that `settings.dataset` names.
+
+    Attributes:
+        steps: Training steps of an epoch.
+        epoch: Finished epochs.
+        step: Finished training steps of the epoch in progress.
+        epochs: A record of each finished epoch.
+        sparse_shares: For each finished epoch, the share of the last step's convolution calls that
+            ran sparse.
+        layers: The last recorded step, layer by layer.
+        passes: The last recorded step, pass by pass.
+        density_log: Densities of each layer at the end of each finished epoch.
+        parts: Milliseconds of the run's last step by kind of operator; empty before that step.
+
+    Raises:
+        ValueError: The batch is larger than the training set, or the processes cannot share it
+            equally, or `networks.build` or `convert` refuses a setting.
+        ModuleNotFoundError: The model needs torchvision, which is not installed.
     """
 
     def __init__(self, settings: Settings, data: Dataset) -> None:
         self.settings, self.data = settings, data
-        self.rank, self.processes = rank_and_world() if grouped() else (0, 1)
+        self.rank, self.processes = rank_and_world() if has_process_group() else (0, 1)
         if settings.batch_size % self.processes:
             raise ValueError(
-                "sparsetrain.Trainer: expected batch_size to be a multiple of "
+                "sparsetrain.experiments.training.Trainer: expected batch_size to be a multiple of "
                 f"{self.processes}, the number of processes, got {settings.batch_size}"
             )
         self.steps = len(data.train) // settings.batch_size
         if self.steps == 0:
             raise ValueError(
-                f"sparsetrain.Trainer: expected batch_size to be at most {len(data.train)}, the "
-                f"number of training images, got {settings.batch_size}"
+                "sparsetrain.experiments.training.Trainer: expected batch_size to be at most "
+                f"{len(data.train)}, the number of training images, got {settings.batch_size}"
             )
         torch.manual_seed(settings.seed)
         self.model = networks.build(
@@ -146,7 +115,8 @@ class Trainer:
         self.meter = accel.CostMeter(
             self.model, every=self.steps, first=self.steps - 1, prices=accel.prices(PRICE_TABLE)
         )
-        # A conversion that drew from it would move dropout, of which every rank has its own.
+        # Seeded again, so that dropout does not depend on how many numbers convert() drew. Every
+        # rank draws other dropout masks.
         torch.manual_seed(settings.seed + self.rank)
         self.optimizer = SGD(
             self.model.parameters(),
@@ -160,25 +130,33 @@ class Trainer:
             self.optimizer,
             settings.learning_rate,
             total_steps=total,
-            pct_start=0.25 if total != 4 else 0.3,  # a warm-up of just one step divides by zero
+            # 4 steps at 0.25 give a warm-up of one step, for which OneCycleLR divides by zero.
+            pct_start=0.25 if total != 4 else 0.3,
             cycle_momentum=False,
         )
         self.epoch = self.step = 0
         self.epochs: list[EpochRecord] = []
-        self.sparse_shares: list[float] = []  # of the convolution calls of each epoch's last step
+        self.sparse_shares: list[float] = []
         self.layers: list[LayerRecord] = []
         self.passes: list[dict[str, Any]] = []
         self.density_log: list[dict[str, Any]] = []
-        self.parts: dict[str, float] = {}  # of the last step, by kind of operator: milliseconds
+        self.parts: dict[str, float] = {}
         self._loss_sum = self._seconds = self._cpu_seconds = 0.0
         self._order: tuple[int, Tensor] | None = None
-        self._parallel: nn.Module | None = None  # what a step calls; made when all have a model
+        self._parallel: nn.Module | None = None
 
     def run(self) -> Iterator[Event]:
-        """Train from where the trainer is to the last epoch; stop by not asking for more.
+        """Trains from the current position to the end; close the generator to stop earlier.
 
-        Yields an event after each training step, each batch of the test set, and each epoch.
-        Raises FloatingPointError at the end of an epoch whose loss is not finite.
+        The trainer changes only between two events, so that `state_dict()` can be called after any
+        of them.
+
+        Yields:
+            An event after each training step, after each batch of the test set, and at the end of
+            each epoch.
+
+        Raises:
+            FloatingPointError: At the end of an epoch whose mean loss is not finite.
         """
         while self.epoch < self.settings.epochs:
             while self.step < self.steps:
@@ -190,14 +168,14 @@ class Trainer:
                 correct += self._count_correct(first)
                 yield Event(self.epoch, "test", number, len(batches))
             record = self._close_epoch(sum(gather(correct)) / len(self.data.test))
-            yield Event(record.epoch, "test", len(batches), len(batches), record=record)
+            yield Event(record.epoch - 1, "test", len(batches), len(batches), record=record)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes during a run, in types that weights_only loading accepts.
 
-        `ranks` has what is each rank's own; the rest is rank 0's where they differ.
+        `ranks` holds one dict for each process. Every other entry is rank 0's.
         """
-        own = {
+        rank_state = {
             "pruning": None if self.settings.dense else pruning_state(self.model),
             "random": torch.get_rng_state(),
             "loss_sum": self._loss_sum,
@@ -206,11 +184,11 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "ranks": gather(own),
+            "ranks": gather(rank_state),
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self._seconds,
-            "records": [asdict(record) for record in self.epochs],
+            "epochs": [asdict(record) for record in self.epochs],
             "sparse_shares": list(self.sparse_shares),
             "cpu_seconds": self._cpu_seconds,
             "layers": [asdict(layer) for layer in self.layers],
@@ -220,29 +198,32 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict()` was called, on a trainer of the same settings and data.
+        """Continues bit for bit where `state_dict()` was called.
 
-        Its run must be one of as many processes.
+        The saved trainer must have had the same settings, data and number of processes.
         """
-        own = state["ranks"][self.rank]
+        rank_state = state["ranks"][self.rank]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         if not self.settings.dense:
-            load_pruning_state(self.model, own["pruning"])
-        torch.set_rng_state(own["random"])
+            load_pruning_state(self.model, rank_state["pruning"])
+        torch.set_rng_state(rank_state["random"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.meter.steps = self.epoch * self.steps + self.step
-        self._loss_sum, self._seconds = own["loss_sum"], state["seconds"]
+        self._loss_sum, self._seconds = rank_state["loss_sum"], state["seconds"]
         self._cpu_seconds = state["cpu_seconds"]
-        self.epochs = [EpochRecord(**record) for record in state["records"]]
+        self.epochs = [EpochRecord(**record) for record in state["epochs"]]
         self.sparse_shares = list(state["sparse_shares"])
         self.layers = [LayerRecord(**layer) for layer in state["layers"]]
         self.passes, self.density_log = list(state["passes"]), list(state["density_log"])
         self.parts = dict(state["parts"])
 
     def results(self) -> dict[str, Any]:
-        """What `--json` writes, field by field in docs/formats.md."""
+        """What the run showed so far: `config`, `epochs`, `layers`, `passes`, ...
+
+        docs/formats.md describes every field.
+        """
         config = {
             **asdict(self.settings),
             "processes": self.processes,
@@ -265,6 +246,7 @@ class Trainer:
         }
 
     def _train_step(self) -> float:
+        """Does one training step. Returns its loss over this process's images."""
         seed, size = self.settings.seed, self.settings.batch_size
         start, cpu_start = time.perf_counter(), time.process_time()
         indices = self._epoch_order()[self.step * size : (self.step + 1) * size]
@@ -272,23 +254,24 @@ class Trainer:
         batch = self._share(images), self._share(labels)
         self.model.train()
         self.optimizer.zero_grad()
-        recorded = self.meter.due
-        unpruned = self._unpruned(*batch) if recorded and not self.settings.dense else None
+        is_recorded = self.meter.due
+        unpruned = self._unpruned(*batch) if is_recorded and not self.settings.dense else None
         with self.meter.step():
-            loss = self._backward(self._called(), *batch)
-        if recorded:
+            loss = self._backward(self._parallel_model(), *batch)
+        if is_recorded:
             self._keep_record(unpruned, *batch)
         self.optimizer.step()
         self.scheduler.step()
         self.step += 1
         self._loss_sum += loss
-        if self.step < self.steps or self.steps == 1:  # recording is no part of a step's time
+        # The recorded step is left out of the times, unless it is the only one.
+        if self.step < self.steps or self.steps == 1:
             self._seconds += time.perf_counter() - start
             self._cpu_seconds += time.process_time() - cpu_start
         return loss
 
     def _keep_record(self, unpruned: accel.Workload | None, images: Tensor, labels: Tensor) -> None:
-        """Keep what the step just recorded showed; the last one of a run is profiled as well."""
+        """Keeps what the recorded step showed, and profiles the last step of a run."""
         cost = self.meter.costs[-1]
         self.layers = layer_records(self.model, cost, unpruned)
         self.passes = pass_records(cost, self.layers)
@@ -298,11 +281,14 @@ class Trainer:
                 self.parts = parts_of(lambda: self._backward(twin, images, labels))
 
     def _share(self, batch: Tensor) -> Tensor:
-        """What of a batch this process takes: as much as every other, and no process the same."""
+        """The part of a batch that this process takes: every `processes`-th image."""
         return batch[self.rank :: self.processes]
 
-    def _called(self) -> nn.Module:
-        """The model, with its gradients averaged over the processes if there are several."""
+    def _parallel_model(self) -> nn.Module:
+        """The module that a step calls: the model, or DDP around it if there are several processes.
+
+        Made by the first step, as DDP waits for all processes.
+        """
         if self._parallel is None:
             several = self.processes > 1
             self._parallel = DistributedDataParallel(self.model) if several else self.model
@@ -323,10 +309,9 @@ class Trainer:
         return float(loss.detach())
 
     def _unpruned(self, images: Tensor, labels: Tensor) -> accel.Workload:
-        """What the gradients of this step would be with nothing pruned.
+        """Records this step without pruning, in a reverted copy of the model.
 
-        Seen in a reverted copy, with a fork of the random numbers to come, so that the step itself
-        is the same as without a recording.
+        The random generator is forked, so that recording does not change the step itself.
         """
         twin = revert(copy.deepcopy(self.model))
         with torch.random.fork_rng(devices=[]), accel.record(twin, images=0) as recording:
@@ -335,22 +320,25 @@ class Trainer:
 
     @torch.no_grad()
     def _count_correct(self, first: int) -> int:
-        """How many test images, of this process's in the batch from `first` on, it gets right."""
+        """Counts correctly classified test images of this process's share of one batch.
+
+        `first` is the index of the batch's first image.
+        """
         self.model.eval()
         images, labels = (
             self._share(part[first : first + EVALUATION_BATCH])
             for part in (self.data.test.images, self.data.test.labels)
         )
-        logits = self._called()(self.data.normalize(images))
+        logits = self._parallel_model()(self.data.normalize(images))
         return int((logits.argmax(1) == labels).sum())
 
     def _close_epoch(self, accuracy: float) -> EpochRecord:
-        """Add the record of the epoch just tested and move to the next."""
+        """Adds the record of the finished epoch and moves to the next one."""
         loss = sum(gather(self._loss_sum)) / self.processes / self.steps
         if not abs(loss) < float("inf"):
             raise FloatingPointError(
-                f"sparsetrain.Trainer: expected the loss of epoch {self.epoch + 1} to be finite, "
-                f"got {loss}. Lower the learning rate"
+                f"sparsetrain.experiments.training.Trainer: expected the loss of epoch "
+                f"{self.epoch + 1} to be finite, got {loss}. Lower the learning rate"
             )
         record = EpochRecord(
             epoch=self.epoch + 1,

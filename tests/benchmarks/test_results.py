@@ -9,6 +9,7 @@ from helpers.paths import ROOT
 from PIL import Image
 
 from sparsetrain.experiments import sweep
+from sparsetrain.experiments.results import KEYS
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_each_committed_run_is_one_of_its_sweeps(results):
     for name in results.SWEEPS:
         planned = sweep.plan(sweep.read_toml(ROOT / "benchmarks" / "sweeps" / f"{name}.toml")).runs
         path = results.RESULTS / f"{name}.jsonl"
-        found = sweep.read_results(path) if path.exists() else []
+        found = results.read_results(path) if path.exists() else []
         settings = [results.settings_of(one) for one in found]
         assert set(settings) <= set(planned) and len(set(settings)) == len(settings)
         for one in found:
@@ -41,7 +42,7 @@ def test_each_committed_run_is_one_of_its_sweeps(results):
 def test_half_a_line_is_not_taken_over(results, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     (tmp_path / "one").mkdir()
-    line = json.dumps({"run": "a", **dict.fromkeys(sorted(sweep.RESULT))}) + "\n"
+    line = json.dumps({"run": "a", **dict.fromkeys(sorted(KEYS))}) + "\n"
     (tmp_path / "one" / "results.jsonl").write_text(line + '{"run": "b", "con')
     results.take_over(tmp_path / "one")
     assert (tmp_path / "one.jsonl").read_text() == line

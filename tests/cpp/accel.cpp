@@ -1,6 +1,7 @@
-// The simulator against the stepped machine, and the laws of a fixed program, on thousands of drawn
-// layers: any kernel, stride, padding, dilation, groups, depthwise, rows cut at the register, masks
-// of their own, traces reused for larger batches, and the dense twin.
+// Tests of the simulator on thousands of random layers: it equals the stepped machine, and a fixed
+// program obeys its laws. The layers have any kernel, stride, padding, dilation and groups,
+// depthwise convolutions, rows longer than the registers, separate masks, traces with fewer images
+// than the batch, and dense twins.
 #include <array>
 #include <random>
 #include <stdexcept>
@@ -88,7 +89,7 @@ Config chip() {
 
 Layer layer() {
   Layer l;
-  l.name = "drawn";
+  l.name = "random";
   l.shape = shape();
   const ConvShape& s = l.shape;
   const int64_t images = pick(1, s.N), percent = pick(0, 100);
@@ -98,7 +99,7 @@ Layer layer() {
   return l;
 }
 
-// More bits of x and dy; the mask must follow x where it is x.
+// A copy of the layer with more nonzeros in x and dy. Without a separate mask, the mask follows x.
 Layer denser(const Layer& l) {
   Trace t = *l.trace;
   for (Bitmap* b : {&t.x, &t.dy}) {
@@ -126,7 +127,8 @@ void check_against_stepping(const Layer& l, const Program& program, const Config
   }
 }
 
-// For a fixed program more nonzeros never cost fewer cycles, and one more group never more.
+// For a fixed program, more nonzeros never cost fewer cycles, and one more group of PEs never costs
+// more cycles.
 void check_laws(const Layer& l, const Program& program, const Config& c,
                 const std::array<Counts, 3>& counts) {
   const auto more = simulate(program, {{denser(l)}}, c, 1, 0).layers[0];
@@ -151,7 +153,7 @@ int main() {
     Program program;
     try {
       program = compile({{l}}, c);
-    } catch (const std::invalid_argument&) {  // its rows do not fit the buffer
+    } catch (const std::invalid_argument&) {  // the layer's rows do not fit the buffer
       CHECK(c.buffer_bytes < 4000);
       ++refused;
       continue;
@@ -162,5 +164,5 @@ int main() {
     ++done;
   }
   CHECK(refused < kLayers / 4);
-  std::printf("accel: %d layers are what stepping gives\n", kLayers);
+  std::printf("accel: the simulator equals the stepped machine on %d layers\n", kLayers);
 }

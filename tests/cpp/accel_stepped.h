@@ -1,6 +1,7 @@
-// The machine of docs/accelerator.md once more, from its description and not from csrc/accel: zeros
-// are looked up one by one, and all groups, PEs, ports and the DRAM stream are stepped cycle by
-// cycle. Slow and plain: the oracle of the simulator. Only a program's blocks are taken as given.
+// The oracle of the simulator, used by accel.cpp: a second implementation of the machine, written
+// from docs/accelerator.md and independent of csrc/accel. It looks up every zero by itself and
+// steps all groups, PEs, ports and the DRAM stream cycle by cycle. It is slow and simple. It takes
+// only the blocks of a program as given.
 #pragma once
 
 #include <algorithm>
@@ -15,11 +16,11 @@ namespace sparsetrain::stepped {
 using namespace accel;  // NOLINT: a test
 
 struct Operation {
-  int64_t bytes, pe, cycles;  // it may start when all bytes up to its own have arrived
+  int64_t bytes, pe, cycles;  // may start when its bytes and all earlier ones have arrived
 };
 
 struct Task {
-  int64_t ready_bytes = 0;  // of the DRAM stream
+  int64_t ready_bytes = 0;  // may start when this much of the DRAM stream has arrived
   int64_t lead_bytes = 0, drain = 0, macs = 0;
   std::vector<Operation> operations;
 };
@@ -32,10 +33,11 @@ inline bool bit(const Bitmap& b, int64_t n, int64_t c, int64_t h, int64_t w) {
   return b.row(n % b.images, c, h)[w / 64] >> (w % 64) & 1;
 }
 
-// One pass of one layer, blocks [begin, end).
+// A chip that runs the blocks [begin, end) of one pass of one layer.
 class Chip {
  public:
-  Chip(const Layer& layer, const Config& chip) : s_(layer.shape), t_(*layer.trace), chip_(chip) {}
+  Chip(const Layer& layer, const Config& chip)
+      : shape_(layer.shape), trace_(*layer.trace), chip_(chip) {}
 
   Result run(const Block* begin, const Block* end) {
     std::vector<Task> tasks;
@@ -45,7 +47,7 @@ class Chip {
       add_tasks(*b, &tasks);
       for (size_t i = first; i < tasks.size(); ++i) tasks[i].ready_bytes = stream + b->load_bytes;
       stream += b->load_bytes + b->store_bytes;
-      if (b->reads_partial) partial += (b->c1 - b->c0) * (b->k1 - b->k0) * s_.R * s_.S;
+      if (b->reads_partial) partial += (b->c1 - b->c0) * (b->k1 - b->k0) * shape_.R * shape_.S;
     }
     Result result;
     for (const Task& task : tasks) {
@@ -60,47 +62,51 @@ class Chip {
   }
 
  private:
-  // --- what the row operations are ---
+  // --- the row operations ---
 
-  // Columns of the operand, and of its stored form, that a stretch [begin, end) of outputs streams:
-  // all whose kernel span meets it; the first and the last stretch also take what nobody needs.
-  struct Stretch {
+  // Outputs [begin, end) of a row, and the operand columns [in_begin, in_end) that they stream: all
+  // columns whose kernel span overlaps the outputs. The first and the last segment also stream the
+  // columns that no output needs.
+  struct Segment {
     int64_t begin, end, in_begin, in_end;
   };
-  std::vector<Stretch> stretches(bool up) const {
-    const int64_t width = up ? s_.W : s_.Q(), in_width = up ? s_.Q() : s_.W;
-    const int64_t span = (s_.S - 1) * s_.dilation_w;
-    std::vector<Stretch> result;
+  std::vector<Segment> segments(bool is_grad_input) const {
+    const int64_t width = is_grad_input ? shape_.W : shape_.Q();
+    const int64_t in_width = is_grad_input ? shape_.Q() : shape_.W;
+    const int64_t span = (shape_.S - 1) * shape_.dilation_w;
+    std::vector<Segment> result;
     for (int64_t a = 0; a < width; a += chip_.register_values) {
-      Stretch c{a, std::min(width, a + chip_.register_values), in_width, 0};
+      Segment segment{a, std::min(width, a + chip_.register_values), in_width, 0};
       for (int64_t in = 0; in < in_width; ++in) {
-        const int64_t low = up ? in * s_.stride_w - s_.pad_w : in + s_.pad_w - span;
-        const int64_t high = low + span;  // in outputs, times the stride if not up
-        const int64_t scale = up ? 1 : s_.stride_w;
-        if (high < c.begin * scale && c.begin != 0) continue;
-        if (low > (c.end - 1) * scale && c.end != width) continue;
-        c.in_begin = std::min(c.in_begin, in);
-        c.in_end = in + 1;
+        const int64_t low =
+            is_grad_input ? in * shape_.stride_w - shape_.pad_w : in + shape_.pad_w - span;
+        const int64_t high = low + span;
+        // low and high are columns of y times the stride (forward), or columns of dx.
+        const int64_t scale = is_grad_input ? 1 : shape_.stride_w;
+        if (high < segment.begin * scale && segment.begin != 0) continue;
+        if (low > (segment.end - 1) * scale && segment.end != width) continue;
+        segment.in_begin = std::min(segment.in_begin, in);
+        segment.in_end = in + 1;
       }
-      result.push_back(c);
+      result.push_back(segment);
     }
     return result;
   }
 
-  // Does column `in` of the operand meet output column `out` under tap t?
-  bool lands(bool up, int64_t in, int64_t out, int64_t t) const {
-    const int64_t x = up ? out : in, y = up ? in : out;
-    return y * s_.stride_w + t * s_.dilation_w - s_.pad_w == x;
+  // Whether operand column `in` contributes to output column `out` through tap t.
+  bool lands(bool is_grad_input, int64_t in, int64_t out, int64_t t) const {
+    const int64_t x = is_grad_input ? out : in, y = is_grad_input ? in : out;
+    return y * shape_.stride_w + t * shape_.dilation_w - shape_.pad_w == x;
   }
-  int64_t landings(bool up, int64_t in, const Stretch& c) const {
+  int64_t landings(bool is_grad_input, int64_t in, const Segment& segment) const {
     int64_t count = 0;
-    for (int64_t out = c.begin; out < c.end; ++out)
-      for (int64_t t = 0; t < s_.S; ++t) count += lands(up, in, out, t);
+    for (int64_t out = segment.begin; out < segment.end; ++out)
+      for (int64_t t = 0; t < shape_.S; ++t) count += lands(is_grad_input, in, out, t);
     return count;
   }
 
-  // Bytes of columns [begin, end) of a row: headers of the stored pieces touched, values, offsets;
-  // on the twin the `used` columns.
+  // Bytes of columns [begin, end) of a compressed row: headers of the stored pieces that they
+  // overlap, values and offsets. On the twin: bytes of the `used` columns.
   int64_t bytes(const Bitmap& b, int64_t n, int64_t c, int64_t h, int64_t begin, int64_t end,
                 int64_t used) const {
     if (!chip_.skips_zeros) return (used * chip_.value_bits + 7) / 8;
@@ -113,9 +119,10 @@ class Chip {
     bits += static_cast<int64_t>(pieces.size()) * chip_.row_header_bits;
     return (bits + 7) / 8;
   }
-  int64_t used(bool up, const Stretch& c) const {
+  int64_t used(bool is_grad_input, const Segment& segment) const {
     int64_t count = 0;
-    for (int64_t in = c.in_begin; in < c.in_end; ++in) count += landings(up, in, c) > 0;
+    for (int64_t in = segment.in_begin; in < segment.in_end; ++in)
+      count += landings(is_grad_input, in, segment) > 0;
     return count;
   }
   bool set(const Bitmap& b, int64_t n, int64_t c, int64_t h, int64_t w) const {
@@ -123,37 +130,41 @@ class Chip {
   }
 
   void add_tasks(const Block& b, std::vector<Task>* tasks) const {
-    if (b.pass == Pass::kGradWeight) return add_weight_tasks(b, tasks);
-    const bool up = b.pass == Pass::kGradInput;
-    const int64_t rows = up ? s_.H : s_.P();
+    if (b.pass == Pass::kGradWeight) return add_osrc_tasks(b, tasks);
+    const bool is_grad_input = b.pass == Pass::kGradInput;
+    const int64_t rows = is_grad_input ? shape_.H : shape_.P();
     for (int64_t row = b.row0; row < b.row1; ++row)
-      for (const Stretch& c : stretches(up))
-        for (int64_t out = up ? b.c0 : b.k0; out < (up ? b.c1 : b.k1); ++out)
-          tasks->push_back(gather(up, row / rows, row % rows, c, out));
+      for (const Segment& segment : segments(is_grad_input))
+        for (int64_t out = is_grad_input ? b.c0 : b.k0; out < (is_grad_input ? b.c1 : b.k1); ++out)
+          tasks->push_back(src_task(is_grad_input, row / rows, row % rows, segment, out));
   }
 
-  Task gather(bool up, int64_t n, int64_t row, const Stretch& c, int64_t out) const {
-    const Bitmap& operand = up ? t_.dy : t_.x;
-    const Bitmap& mask = t_.mask ? *t_.mask : t_.x;
-    const int64_t depth = (up ? s_.K : s_.C) / s_.groups;
-    const int64_t group = out / ((up ? s_.C : s_.K) / s_.groups);
+  Task src_task(bool is_grad_input, int64_t n, int64_t row, const Segment& segment,
+                int64_t out) const {
+    const Bitmap& operand = is_grad_input ? trace_.dy : trace_.x;
+    const Bitmap& mask = trace_.mask ? *trace_.mask : trace_.x;
+    const int64_t depth = (is_grad_input ? shape_.K : shape_.C) / shape_.groups;
+    const int64_t group = out / ((is_grad_input ? shape_.C : shape_.K) / shape_.groups);
     Task task;
-    task.drain = (c.end - c.begin + chip_.ppu_values_per_cycle - 1) / chip_.ppu_values_per_cycle;
-    if (up && chip_.skips_zeros) task.lead_bytes = (c.end - c.begin + 7) / 8;
+    task.drain =
+        (segment.end - segment.begin + chip_.ppu_values_per_cycle - 1) / chip_.ppu_values_per_cycle;
+    if (is_grad_input && chip_.skips_zeros) task.lead_bytes = (segment.end - segment.begin + 7) / 8;
     for (int64_t in = group * depth; in < (group + 1) * depth; ++in) {
-      for (int64_t r = 0; r < s_.R; ++r) {
+      for (int64_t r = 0; r < shape_.R; ++r) {
         for (int64_t h = 0; h < operand.height; ++h) {
-          const int64_t x = up ? row : h, y = up ? h : row;
-          if (y * s_.stride_h + r * s_.dilation_h - s_.pad_h != x) continue;
+          const int64_t x = is_grad_input ? row : h, y = is_grad_input ? h : row;
+          if (y * shape_.stride_h + r * shape_.dilation_h - shape_.pad_h != x) continue;
           int64_t macs = 0;
-          for (int64_t w = c.in_begin; w < c.in_end; ++w) {
+          for (int64_t w = segment.in_begin; w < segment.in_end; ++w) {
             if (!set(operand, n, in, h, w)) continue;
-            for (int64_t o = c.begin; o < c.end; ++o)
-              for (int64_t t = 0; t < s_.S; ++t)
-                macs += lands(up, w, o, t) && (!up || set(mask, n, out, row, o));
+            for (int64_t o = segment.begin; o < segment.end; ++o)
+              for (int64_t t = 0; t < shape_.S; ++t)
+                macs +=
+                    lands(is_grad_input, w, o, t) && (!is_grad_input || set(mask, n, out, row, o));
           }
-          const int64_t streamed = bytes(operand, n, in, h, c.in_begin, c.in_end, used(up, c)) +
-                                   (s_.S * chip_.value_bits + 7) / 8;
+          const int64_t streamed = bytes(operand, n, in, h, segment.in_begin, segment.in_end,
+                                         used(is_grad_input, segment)) +
+                                   (shape_.S * chip_.value_bits + 7) / 8;
           const auto pe = static_cast<int64_t>(task.operations.size()) % chip_.pes_per_group;
           task.operations.push_back({streamed, pe, chip_.row_start_cycles + macs});
           task.macs += macs;
@@ -163,35 +174,39 @@ class Chip {
     return task;
   }
 
-  void add_weight_tasks(const Block& b, std::vector<Task>* tasks) const {
-    const int64_t entries = (b.k1 - b.k0) * s_.R;
+  void add_osrc_tasks(const Block& b, std::vector<Task>* tasks) const {
+    const int64_t entries = (b.k1 - b.k0) * shape_.R;
     for (int64_t c = b.c0; c < b.c1; ++c)
       for (int64_t e = 0; e < entries; e += chip_.pes_per_group)
-        tasks->push_back(weights(b, c, e, std::min(entries, e + chip_.pes_per_group)));
+        tasks->push_back(osrc_task(b, c, e, std::min(entries, e + chip_.pes_per_group)));
   }
 
-  Task weights(const Block& b, int64_t c, int64_t first, int64_t last) const {
-    const int64_t filters = s_.K / s_.groups, k0 = c / (s_.C / s_.groups) * filters + b.k0;
+  Task osrc_task(const Block& b, int64_t c, int64_t first, int64_t last) const {
+    const int64_t filters = shape_.K / shape_.groups,
+                  k0 = c / (shape_.C / shape_.groups) * filters + b.k0;
     Task task;
-    task.drain =
-        (chip_.pes_per_group * s_.S + chip_.ppu_values_per_cycle - 1) / chip_.ppu_values_per_cycle;
+    task.drain = (chip_.pes_per_group * shape_.S + chip_.ppu_values_per_cycle - 1) /
+                 chip_.ppu_values_per_cycle;
     for (int64_t row = b.row0; row < b.row1; ++row) {
-      const int64_t n = row / s_.P(), p = row % s_.P();
-      for (const Stretch& cut : stretches(false)) {
-        std::set<int64_t> x_rows, dy_rows;  // streamed in this step
+      const int64_t n = row / shape_.P(), p = row % shape_.P();
+      for (const Segment& segment : segments(false)) {
+        std::set<int64_t> x_rows, dy_rows;  // rows that this step has streamed
         for (int64_t e = first; e < last; ++e) {
-          const int64_t r = e % s_.R, k = k0 + e / s_.R;
-          const int64_t h = p * s_.stride_h + r * s_.dilation_h - s_.pad_h;
-          if (h < 0 || h >= s_.H) continue;
+          const int64_t r = e % shape_.R, k = k0 + e / shape_.R;
+          const int64_t h = p * shape_.stride_h + r * shape_.dilation_h - shape_.pad_h;
+          if (h < 0 || h >= shape_.H) continue;
           int64_t streamed = 0, macs = 0;
           if (x_rows.insert(r).second)
-            streamed += bytes(t_.x, n, c, h, cut.in_begin, cut.in_end, used(false, cut));
+            streamed +=
+                bytes(trace_.x, n, c, h, segment.in_begin, segment.in_end, used(false, segment));
           if (dy_rows.insert(k).second)
-            streamed += bytes(t_.dy, n, k, p, cut.begin, cut.end, cut.end - cut.begin);
-          for (int64_t q = cut.begin; q < cut.end; ++q)
-            for (int64_t t = 0; t < s_.S; ++t)
-              for (int64_t w = 0; w < s_.W; ++w)
-                macs += lands(false, w, q, t) && set(t_.x, n, c, h, w) && set(t_.dy, n, k, p, q);
+            streamed +=
+                bytes(trace_.dy, n, k, p, segment.begin, segment.end, segment.end - segment.begin);
+          for (int64_t q = segment.begin; q < segment.end; ++q)
+            for (int64_t t = 0; t < shape_.S; ++t)
+              for (int64_t w = 0; w < shape_.W; ++w)
+                macs += lands(false, w, q, t) && set(trace_.x, n, c, h, w) &&
+                        set(trace_.dy, n, k, p, q);
           task.operations.push_back({streamed, e - first, chip_.row_start_cycles + macs});
           task.macs += macs;
         }
@@ -204,8 +219,8 @@ class Chip {
 
   struct Group {
     const Task* task = nullptr;
-    std::vector<std::deque<std::pair<int64_t, int64_t>>> queues;  // by PE: bytes needed, cycles
-    std::vector<int64_t> left;                                    // by PE: of its operation
+    std::vector<std::deque<std::pair<int64_t, int64_t>>> queues;  // by PE: (bytes needed, cycles)
+    std::vector<int64_t> left;                                    // by PE: cycles of its operation
     int64_t total = 0, delivered = 0, draining = 0;
 
     void take(const Task& next, const Config& chip) {
@@ -222,7 +237,7 @@ class Chip {
       }
       start();
     }
-    // At the start of a cycle: idle PEs take what has fully arrived.
+    // At the start of a cycle, idle PEs take operations whose bytes have arrived.
     void start() {
       for (size_t pe = 0; pe < left.size(); ++pe) {
         while (left[pe] == 0 && !queues[pe].empty() && queues[pe].front().first <= delivered) {
@@ -266,8 +281,8 @@ class Chip {
     }
   }
 
-  const ConvShape& s_;
-  const Trace& t_;
+  const ConvShape& shape_;
+  const Trace& trace_;
   const Config& chip_;
 };
 

@@ -1,4 +1,4 @@
-// The one assertion of the C++ tests: prints what failed and ends the process.
+// CHECK, the assertion of all C++ tests: prints the failed condition and exits with code 1.
 #pragma once
 
 #include <cstdio>

@@ -1,5 +1,5 @@
-// What the tests of CUDA convolutions share: memory that ends where a tensor does, shapes, and the
-// naive convolution in double.
+// Shared by the tests of CUDA convolutions (cuda_conv.cpp, cuda_cusparse.cpp, torch_cusparse.cpp):
+// memory of exactly the size of a tensor, shapes, and a naive convolution in double.
 #pragma once
 
 #include <cmath>
@@ -14,14 +14,15 @@
 
 namespace sparsetrain {
 
-// n elements, aligned to 16 bytes and no byte longer, or one element further.
+// Memory of exactly n elements that begins at a multiple of 16 bytes, or one element after it if
+// not `aligned`. Initially it holds NaN or huge numbers, depending on T.
 template <class T>
 class Memory {
  public:
   explicit Memory(int64_t n, bool aligned = true) : n_(n), shift_(aligned ? 0 : 1) {
     const size_t bytes = (static_cast<size_t>(n + shift_) * sizeof(T) + 15) / 16 * 16;
     data_ = static_cast<T*>(std::aligned_alloc(16, bytes));
-    std::memset(data_, 0x7f, bytes);  // no finite number of any type but float64's
+    std::memset(data_, 0x7f, bytes);
   }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -49,7 +50,7 @@ class Memory {
   T* data_;
 };
 
-// What a result must be, and the sum of the magnitudes of its products.
+// The exact elements of a result, and for each the sum of |products|.
 struct Sums {
   std::vector<double> value, magnitude;
   explicit Sums(int64_t n) : value(static_cast<size_t>(n)), magnitude(static_cast<size_t>(n)) {}
@@ -59,21 +60,23 @@ struct Sums {
   }
 };
 
-// n products rounded and added in any order are off by at most (n + 1) u sum |products|, u that of
-// the sums; storing the result adds half its last place.
+// Checks a result whose elements are sums of `products` products. n rounded products, added in any
+// order, are off by at most (n + 1) * u * sum |products|, where u is the unit roundoff of the sums.
+// Storing the result adds half a unit in its last place.
 template <class T>
-void check_close(const Memory<T>& got, const Sums& wanted, int64_t products) {
-  const double sums = sizeof(typename Storage<T>::Compute) == 4 ? 0x1p-24 : 0x1p-53;
+void check_close(const Memory<T>& got, const Sums& expected, int64_t products) {
+  const double unit = sizeof(typename Storage<T>::Compute) == 4 ? 0x1p-24 : 0x1p-53;
   const double storage = sizeof(T) > 2 ? 0 : std::is_same_v<T, Half> ? 0x1p-11 : 0x1p-8;
   for (int64_t i = 0; i < got.size(); ++i) {
     const auto at = static_cast<size_t>(i);
-    const double bound = static_cast<double>(products + 2) * sums * wanted.magnitude[at];
-    const double off = std::abs(got.at(i) - wanted.value[at]);
-    CHECK(off <= bound + storage * std::abs(wanted.value[at]) + 0x1p-24 * (storage > 0));
+    const double bound = static_cast<double>(products + 2) * unit * expected.magnitude[at];
+    const double error = std::abs(got.at(i) - expected.value[at]);
+    CHECK(error <= bound + storage * std::abs(expected.value[at]) + 0x1p-24 * (storage > 0));
   }
 }
 
-// f(x, w, y): the elements of every product, all of them channels_last.
+// Calls f(i, j, k) for every product x[i] * w[j] that is added to y[k]; all tensors are
+// channels_last.
 template <class F>
 void each_product(const ConvShape& s, F&& f) {
   for (int64_t n = 0; n < s.N; ++n)
@@ -91,6 +94,7 @@ void each_product(const ConvShape& s, F&& f) {
           }
 }
 
+// Shapes with strides, padding and dilation that no tile or vector divides.
 inline std::vector<ConvShape> odd_shapes() {
   return {
       {.N = 2, .C = 8, .H = 9, .W = 7, .K = 16, .R = 3, .S = 3, .pad_h = 1, .pad_w = 1},

@@ -1,5 +1,6 @@
-// The CUDA convolutions, run by the emulator, against a naive convolution in double: odd shapes,
-// tensors of exactly the needed size, results that were never 0 before.
+// Tests the CUDA convolutions of backend "sparse", run by the emulator, against a naive convolution
+// in double: odd shapes, tensors of exactly the needed size, results that initially hold NaN or
+// huge numbers.
 #include <random>
 
 #include "check.h"
@@ -11,11 +12,13 @@ namespace {
 
 using namespace sparsetrain;
 
-bool takes(const ConvShape& s) {
+// Whether choose_on_cuda() accepts the shape for backend "sparse".
+bool is_supported(const ConvShape& s) {
   const Call call{s, Pass::kForward, DType::kFloat32, 1, 1};
   return choose_on_cuda(call, Backend::kSparse, {}).backend == Backend::kSparse;
 }
 
+// One shape, with random operands.
 template <class T>
 class Case {
  public:
@@ -33,7 +36,7 @@ class Case {
   }
 
   void run() {
-    CHECK(takes(s_));
+    CHECK(is_supported(s_));
     gather(Pass::kForward);
     gather(Pass::kGradInput);
     grad_weight();
@@ -90,40 +93,41 @@ class Case {
 };
 
 template <class T>
-void all_of() {
+void test_odd_shapes() {
   std::mt19937 random(7);
   for (const ConvShape& s : odd_shapes()) {
     for (const double density : {0.0, 0.15, 1.0}) Case<T>(s, density, density < 1, random).run();
   }
 }
 
-// So deep that a block adds several tiles: grad_weight by its pixels, the others by their taps.
-void deep_products() {
+// Products so deep that a block adds several tiles: grad_weight over pixels, the other passes over
+// taps.
+void test_deep_products() {
   std::mt19937 random(8);
   Case<float>({.N = 5, .C = 4, .H = 64, .W = 64, .K = 8, .R = 1, .S = 1}, 0.2, true, random).run();
   Case<float>({.N = 1, .C = 700, .H = 5, .W = 5, .K = 2, .R = 5, .S = 5}, 0.2, true, random).run();
 }
 
-void only_what_is_counted_in_31_bits_fits() {
+void test_shapes_beyond_31_bits_are_refused() {
   const ConvShape s{.N = 64, .C = 256, .H = 56, .W = 56, .K = 256, .R = 3, .S = 3};
-  CHECK(takes(s));
+  CHECK(is_supported(s));
   for (int64_t ConvShape::* extent : {&ConvShape::N, &ConvShape::H, &ConvShape::C}) {
     ConvShape large = s;
     large.*extent = int64_t{1} << 27;
-    CHECK(!takes(large));
+    CHECK(!is_supported(large));
   }
   ConvShape none = s, grouped = s;
   none.N = 0, grouped.groups = 2;
-  CHECK(!takes(none) && !takes(grouped));
+  CHECK(!is_supported(none) && !is_supported(grouped));
 }
 
 }  // namespace
 
 int main() {
-  all_of<float>();
-  all_of<double>();
-  all_of<BFloat16>();
-  all_of<Half>();
-  deep_products();
-  only_what_is_counted_in_31_bits_fits();
+  test_odd_shapes<float>();
+  test_odd_shapes<double>();
+  test_odd_shapes<BFloat16>();
+  test_odd_shapes<Half>();
+  test_deep_products();
+  test_shapes_beyond_31_bits_are_refused();
 }

@@ -1,5 +1,5 @@
-// The gradients by cuSPARSE, run by the emulator with a plain product in cuSPARSE's place, against
-// a naive convolution in double.
+// Tests the gradients of backend "cusparse", run by the emulator, against a naive convolution in
+// double. The emulator's cusparse.h multiplies serially in place of cuSPARSE.
 #include <memory>
 #include <random>
 
@@ -16,7 +16,7 @@ Choice chosen(const ConvShape& s, Pass pass) {
   return choose_on_cuda({s, pass, DType::kFloat32, 1, 1}, Backend::kCusparse, {});
 }
 
-// The matrix of one pass, in memory of exactly its size.
+// The CSR matrix of one pass, in memory of exactly its size.
 template <class T>
 struct Matrix {
   Memory<int> start, column;
@@ -35,6 +35,7 @@ struct Matrix {
             value.data()} {}
 };
 
+// One shape, with random operands.
 template <class T>
 class Case {
   using Compute = typename Storage<T>::Compute;
@@ -56,9 +57,9 @@ class Case {
   }
 
  private:
-  // The matrix, whose number of entries is wanted, made twice: threads run in their order and
-  // against it.
-  std::unique_ptr<Matrix<T>> matrix(Pass pass, int64_t wanted) {
+  // Builds the matrix of a pass twice and checks that both are equal: consecutive launches of the
+  // emulator run threads in opposite orders.
+  std::unique_ptr<Matrix<T>> matrix(Pass pass, int64_t expected_entries) {
     CHECK(chosen(s_, pass).backend == Backend::kCusparse);
     Memory<uint32_t> bits(cuda::nonzero_words(s_));
     Memory<char> counts(cuda::counts_bytes(s_, pass));
@@ -66,21 +67,21 @@ class Case {
     CHECK(cuda::mark_nonzeros(s_, dy_.data(), bits.data(), nullptr) == cudaSuccess);
     CHECK(cuda::count_entries(s_, pass, bits.data(), counts.data(), &entries, nullptr) ==
           cudaSuccess);
-    CHECK(entries == wanted);
-    auto one = std::make_unique<Matrix<T>>(s_, pass, entries);
-    Matrix<T> two(s_, pass, entries);
-    for (const cuda::Csr<T>& csr : {one->csr, two.csr}) {
+    CHECK(entries == expected_entries);
+    auto first = std::make_unique<Matrix<T>>(s_, pass, entries);
+    Matrix<T> second(s_, pass, entries);
+    for (const cuda::Csr<T>& csr : {first->csr, second.csr}) {
       CHECK(cuda::write_csr<T>(s_, pass, dy_.data(), bits.data(), counts.data(), csr, nullptr) ==
             cudaSuccess);
     }
-    CHECK(one->start.equals(two.start) && one->column.equals(two.column));
-    CHECK(one->value.equals(two.value));
-    return one;
+    CHECK(first->start.equals(second.start) && first->column.equals(second.column));
+    CHECK(first->value.equals(second.value));
+    return first;
   }
 
   template <class Out>
   void multiply(Pass pass, const cuda::Csr<T>& csr, Memory<T>& dense, Memory<Out>& out) {
-    if (csr.entries == 0) return out.clear();  // as the seam does
+    if (csr.entries == 0) return out.clear();  // as csrc/torch does
     cusparseContext context;
     size_t bytes = 0;
     CHECK(cuda::spmm_scratch_bytes(&context, s_, pass, csr, dense.data(), out.data(), &bytes) ==
@@ -102,8 +103,8 @@ class Case {
       sums.add(x, dy_.at(y) * w_.at(w));
       entries += x % s_.C == 0 && dy_.at(y) != 0;
     });
-    const auto made = matrix(Pass::kGradInput, entries);
-    multiply(Pass::kGradInput, made->csr, w, dx);
+    const auto built = matrix(Pass::kGradInput, entries);
+    multiply(Pass::kGradInput, built->csr, w, dx);
     check_close(dx, sums, s_.K * s_.R * s_.S);
   }
 
@@ -120,8 +121,8 @@ class Case {
     int64_t entries = 0;
     for (int64_t i = 0; i < dy_.size(); ++i) entries += dy_.at(i) != 0;
     Memory<Compute> out(s_.R * s_.S * s_.K * pitch), dw(w_.size());
-    const auto made = matrix(Pass::kGradWeight, entries);
-    multiply(Pass::kGradWeight, made->csr, x, out);
+    const auto built = matrix(Pass::kGradWeight, entries);
+    multiply(Pass::kGradWeight, built->csr, x, out);
     for (int64_t i = 0; i < dw.size(); ++i) {  // [R,S,K,pitch] to [K,R,S,C]
       const int64_t c = i % s_.C, tap = i / s_.C % (s_.R * s_.S), k = i / s_.C / (s_.R * s_.S);
       dw.set(i, out.at((tap * s_.K + k) * pitch + c));
@@ -136,10 +137,10 @@ class Case {
 };
 
 template <class T>
-void all_of() {
+void test_odd_shapes() {
   std::vector<ConvShape> shapes = odd_shapes();
-  // A stride that leaves one column and rows of x that nothing meets, and pixels of exactly a
-  // segment.
+  // A stride with which most pixels of x contribute to no output, and a stride of nearly 2^31; and
+  // exactly one segment of output pixels.
   shapes.push_back({.N = 2,
                     .C = 8,
                     .H = 7,
@@ -156,8 +157,8 @@ void all_of() {
   }
 }
 
-// Several segments of pixels, tiles of lists, and rounds of the block that adds tiles up.
-void long_lists() {
+// Several segments of output pixels, and many lists.
+void test_many_lists() {
   std::mt19937 random(8);
   Case<float>({.N = 3, .C = 1, .H = 31, .W = 33, .K = 40, .R = 1, .S = 1, .stride_h = 2}, 0.1, true,
               random)
@@ -166,7 +167,7 @@ void long_lists() {
       .run();
 }
 
-void only_gradients_whose_entries_31_bits_count_fit() {
+void test_entries_beyond_31_bits_are_refused() {
   const ConvShape s{
       .N = 64, .C = 256, .H = 56, .W = 56, .K = 256, .R = 3, .S = 3, .pad_h = 1, .pad_w = 1};
   CHECK(chosen(s, Pass::kForward).backend == Backend::kDense);
@@ -174,7 +175,7 @@ void only_gradients_whose_entries_31_bits_count_fit() {
     return chosen(s, pass).backend == Backend::kCusparse;
   };
   CHECK(runs(s, Pass::kGradInput) && runs(s, Pass::kGradWeight));
-  // 2^31 - 128 = 256 * 8388607 entries of dy, then of its patches
+  // The limit of 2^31 - 128 = 256 * 8388607 entries: of dy, then of its patches.
   const ConvShape most{.N = 8388607, .C = 1, .H = 1, .W = 1, .K = 256, .R = 1, .S = 1};
   ConvShape more = most, taps = most;
   more.K = 257;
@@ -182,7 +183,7 @@ void only_gradients_whose_entries_31_bits_count_fit() {
   CHECK(runs(most, Pass::kGradInput) && runs(most, Pass::kGradWeight));
   CHECK(!runs(more, Pass::kGradInput) && !runs(more, Pass::kGradWeight));
   CHECK(!runs(taps, Pass::kGradInput) && runs(taps, Pass::kGradWeight));
-  // Rows of x with its padding.
+  // Elements of x with its padding.
   ConvShape padded = s;
   padded.pad_h = padded.pad_w = 200, padded.dilation_h = padded.dilation_w = 150;
   CHECK(!runs(padded, Pass::kGradInput) && !runs(padded, Pass::kGradWeight));
@@ -194,10 +195,10 @@ void only_gradients_whose_entries_31_bits_count_fit() {
 }  // namespace
 
 int main() {
-  all_of<float>();
-  all_of<double>();
-  all_of<BFloat16>();
-  all_of<Half>();
-  long_lists();
-  only_gradients_whose_entries_31_bits_count_fit();
+  test_odd_shapes<float>();
+  test_odd_shapes<double>();
+  test_odd_shapes<BFloat16>();
+  test_odd_shapes<Half>();
+  test_many_lists();
+  test_entries_beyond_31_bits_are_refused();
 }

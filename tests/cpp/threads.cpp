@@ -1,5 +1,6 @@
-// What may run side by side gives what one thread gives: chunks of a prune, passes of a simulation.
-// (tests/cpp/kernels.cpp deals the tasks of convolutions to two threads.) For ThreadSanitizer.
+// Tests that parallel runs give the results of one thread: chunks of pruning, and passes of the
+// accelerator's simulation. Also run under ThreadSanitizer. (cpu_conv.cpp does this for
+// convolutions.)
 #include <algorithm>
 #include <thread>
 #include <vector>
@@ -12,30 +13,32 @@ namespace {
 
 using namespace sparsetrain;
 
+// Calls f(0), ..., f(count - 1), each on a thread of its own.
 template <class F>
-void side_by_side(int64_t count, F&& f) {
+void run_in_parallel(int64_t count, F&& f) {
   std::vector<std::thread> threads;
   for (int64_t i = 0; i < count; ++i) threads.emplace_back([&f, i] { f(i); });
   for (std::thread& thread : threads) thread.join();
 }
 
-void prune_in_chunks() {
+void test_prune_on_many_threads() {
   constexpr int64_t kElements = 8 * kChunk + 5;
-  std::vector<float> grad(kElements), once(kElements), parts(kElements);
+  std::vector<float> grad(kElements), serial(kElements), parallel(kElements);
   for (int64_t i = 0; i < kElements; ++i) {
     grad[static_cast<size_t>(i)] = static_cast<float>(i % 97 - 48) / 48;
   }
   const int64_t chunks = prune_chunks(kElements);
-  std::vector<PruneStats> one(static_cast<size_t>(chunks)), many(static_cast<size_t>(chunks));
-  prune(current_isa(nullptr), grad.data(), once.data(), kElements, 0, chunks, 0.7f, 5, 6,
-        one.data());
-  side_by_side(chunks, [&](int64_t i) {
-    prune(current_isa(nullptr), grad.data(), parts.data(), kElements, i, i + 1, 0.7f, 5, 6,
-          many.data());
+  std::vector<PruneStats> serial_stats(static_cast<size_t>(chunks)), parallel_stats = serial_stats;
+  prune(current_isa(nullptr), grad.data(), serial.data(), kElements, 0, chunks, 0.7f, 5, 6,
+        serial_stats.data());
+  run_in_parallel(chunks, [&](int64_t i) {
+    prune(current_isa(nullptr), grad.data(), parallel.data(), kElements, i, i + 1, 0.7f, 5, 6,
+          parallel_stats.data());
   });
-  CHECK(once == parts);
-  CHECK(reduce(one.data(), chunks).abs_sum == reduce(many.data(), chunks).abs_sum);
-  CHECK(std::count(once.begin(), once.end(), 0.0f) > kElements / 10);
+  CHECK(serial == parallel);
+  CHECK(reduce(serial_stats.data(), chunks).abs_sum ==
+        reduce(parallel_stats.data(), chunks).abs_sum);
+  CHECK(std::count(serial.begin(), serial.end(), 0.0f) > kElements / 10);
 }
 
 accel::Workload workload() {
@@ -58,20 +61,20 @@ accel::Workload workload() {
   return work;
 }
 
-void simulate_on_threads() {
+void test_simulate_on_many_threads() {
   const accel::Workload work = workload();
   const accel::Config& chip = accel::kSparseTrain168;
   const accel::Program program = accel::compile(work, chip);
-  const accel::Report one = accel::simulate(program, work, chip, 1, 7);
-  const accel::Report many = accel::simulate(program, work, chip, 4, 7);
-  CHECK(one.layers == many.layers);
-  CHECK(one.total().macs > 0);
+  const accel::Report serial = accel::simulate(program, work, chip, 1, 7);
+  const accel::Report parallel = accel::simulate(program, work, chip, 4, 7);
+  CHECK(serial.layers == parallel.layers);
+  CHECK(serial.total().macs > 0);
 }
 
 }  // namespace
 
 int main() {
-  prune_in_chunks();
-  simulate_on_threads();
-  std::puts("threads: prune and simulate give what one thread gives");
+  test_prune_on_many_threads();
+  test_simulate_on_many_threads();
+  std::puts("prune and simulate give the same results on one thread and on many");
 }

@@ -1,8 +1,7 @@
-// The gradients by cuSPARSE as PyTorch's tensors meet them: csrc/torch/cuda_cusparse.cpp itself on
-// CPU tensors, with kernels, library, handle and stream from the emulator, against ATen's
-// convolution in double.
+// Tests csrc/torch/cuda/cusparse_conv.cpp on CPU tensors: the emulator supplies kernels, cuSPARSE,
+// handle and stream. Expected values are those of ATen's convolution in double.
 #include <ATen/ATen.h>
-#undef CHECK  // c10 has one, which says less
+#undef CHECK  // c10 defines one that prints less
 
 #include "../../csrc/torch/cuda/cusparse_conv.h"
 #include "check.h"
@@ -12,8 +11,8 @@ namespace {
 
 using namespace sparsetrain;
 
-// Of an operand. kShifted: channels_last, from the second element of its memory on; kOdd: strides
-// of no format.
+// Layouts of an operand. kShifted is channels_last and begins at the second element of its memory.
+// kOdd has strides of no memory format.
 enum Layout { kPlain, kShifted, kOdd };
 
 at::Tensor operand(at::IntArrayRef sizes, double density, at::ScalarType type, Layout layout) {
@@ -42,7 +41,7 @@ std::pair<at::Tensor, at::Tensor> exact(const ConvShape& s, const at::Tensor& dy
   return {dx, dw};
 }
 
-// As check_close() of cuda_cases.h.
+// Like check_close() in cuda_cases.h.
 void check_close(const at::Tensor& got, const at::Tensor& wanted, const at::Tensor& magnitude,
                  int64_t products, at::ScalarType type) {
   CHECK(got.scalar_type() == type && got.sizes() == wanted.sizes());
@@ -74,7 +73,7 @@ void check(const ConvShape& s, double density, at::ScalarType type, Layout layou
 int main() {
   at::manual_seed(9);
   std::vector<ConvShape> shapes = odd_shapes();
-  shapes.push_back({.N = 2, .C = 8, .H = 5, .W = 6, .K = 3, .R = 1, .S = 1});  // x as it is
+  shapes.push_back({.N = 2, .C = 8, .H = 5, .W = 6, .K = 3, .R = 1, .S = 1});  // x needs no padding
   for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf}) {
     for (const ConvShape& s : shapes) {
       check(s, 0, type, kOdd);

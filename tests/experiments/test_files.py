@@ -1,15 +1,18 @@
-"""Files are whole or not there, and links, pipes and permissions are what they were."""
+"""Files are replaced as a whole; links, pipes and permissions are kept."""
 
 import os
+import sys
 import threading
 from typing import Any
 
 import pytest
+from helpers import small_data
+from helpers.processes import run
 
 from sparsetrain.experiments.files import check_writable, write_atomically, write_json
 
 
-def test_files_are_replaced_whole_or_not_at_all(tmp_path):
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
     path = tmp_path / "file"
     write_atomically(path, lambda file: file.write(b"old"))
 
@@ -40,11 +43,11 @@ def test_written_files_have_ordinary_permissions(tmp_path):
     assert len(modes) == 1
 
 
-def test_a_link_goes_on_naming_the_file_that_is_replaced(tmp_path):
+def test_a_link_is_kept_and_its_target_replaced(tmp_path):
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     (folder / "old").write_bytes(b"old")
-    for name in ("old", "new"):  # the second one names no file yet
+    for name in ("old", "new"):  # the target "new" does not exist yet
         link = tmp_path / name
         link.symlink_to(folder / name)
         check_writable(link)
@@ -68,3 +71,41 @@ def test_a_pipe_is_written_into(tmp_path):
     write_json(path, {"a": 1})
     reader.join()
     assert read == [b'{\n  "a": 1\n}\n'] and path.is_fifo()
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from sparsetrain.experiments import checkpoint, datasets
+from sparsetrain.experiments.files import write_csv, write_json
+from sparsetrain.experiments.settings import Settings
+from sparsetrain.experiments.training import Trainer
+
+folder, path = Path(sys.argv[1]), Path(sys.argv[2])
+trainer = Trainer(Settings(rate=0.9), datasets.load(data_dir=folder))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+rows = [{"value": i} for i in range(10_000)]
+for write in (
+    lambda: checkpoint.save(path, trainer),
+    lambda: write_json(path, {"rows": rows}),
+    lambda: write_csv(path, rows),
+):
+    try:
+        write()
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_a_write_to_a_full_disk_keeps_the_old_file(tmp_path):
+    """A limit on the size of files fails in the middle of a write, as a full disk does."""
+    folder, path = small_data.write(tmp_path / "data"), tmp_path / "runs" / "file"
+    path.parent.mkdir()
+    path.write_bytes(b"old")
+    sentence = (
+        f"sparsetrain.experiments.files.write_atomically: expected {path} to be written, got File "
+        "too large. The previous content is kept"
+    )
+    printed = run(sys.executable, "-c", FULL, folder, path)
+    assert printed.splitlines() == [sentence] * 3
+    assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]

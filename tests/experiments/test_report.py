@@ -12,7 +12,8 @@ from helpers import browser, small_data
 from sparsetrain.__main__ import main
 from sparsetrain.experiments import datasets, report, sweep
 from sparsetrain.experiments.report import aggregate, cost_figures, figures
-from sparsetrain.experiments.training import Settings
+from sparsetrain.experiments.results import read_results
+from sparsetrain.experiments.settings import Settings
 
 TINY = Settings(dense=True, epochs=1, batch_size=48, learning_rate=0.02)
 FIGURES = ["frontier", "differences", "speedups", "curves", "densities", "time"]
@@ -210,7 +211,7 @@ def test_a_run_that_learnt_nothing_does_not_hide_the_others():
 
 def test_results_that_told_less_do_not_count_where_others_told_more():
     """Sparse 6 with compression in it, and 3 beside 2: the latter; where only the former is, it."""
-    parts = dict(dense=1.0, prune=1.0, normalise=1.0, other=1.0)
+    parts = dict(dense=1.0, prune=1.0, normalize=1.0, other=1.0)
     old, new = {**parts, "sparse": 6.0}, {**parts, "sparse": 3.0, "compress": 2.0}
     both = [{**result(seed, 0.5), "parts": each} for seed, each in ((0, old), (1, new))]
     assert cost_figures.time_parts(aggregate.points(both)).rows[0][2:4] == ("3.00", "2.00")
@@ -267,7 +268,7 @@ def test_page_needs_no_network_and_shows_text_as_text(page):
 
 
 def test_tables_hold_the_numbers(page, folder):
-    results = sweep.read_results(folder / "results.jsonl")
+    results = read_results(folder / "results.jsonl")
     text = page.read_text()
     for one in results[:-1]:
         for record in one["density_log"]:
@@ -282,7 +283,7 @@ def test_tables_hold_the_numbers(page, folder):
 
 
 def test_a_single_run_makes_a_page(tmp_path, folder):
-    (tmp_path / "run.json").write_text(json.dumps(sweep.read_results(folder / "results.jsonl")[1]))
+    (tmp_path / "run.json").write_text(json.dumps(read_results(folder / "results.jsonl")[1]))
     page = tmp_path / "one.html"
     assert run(tmp_path / "run.json", "-o", page).exit_code == 0
     keys = [chart["key"] for chart in browser.look(page, 390)["charts"]]

@@ -1,6 +1,7 @@
-"""What every rank does that torchrun starts to train; an assertion that fails on one ends the run.
+"""Laws of training on several processes: test_train_ranks.py runs this file under torchrun.
 
-Called with a folder of data and one for what it writes: whole.json, the results of a whole run.
+Arguments: a folder of data and an output folder, which gets `whole.json`, the results of an
+uninterrupted run. A failed assertion on any rank ends all.
 """
 
 import sys
@@ -11,40 +12,42 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from sparsetrain import distributed as processes
 from sparsetrain import pruning
 from sparsetrain.experiments import checkpoint, datasets
 from sparsetrain.experiments.files import write_json
-from sparsetrain.experiments.training import Settings, Trainer
+from sparsetrain.experiments.ranks import gather, joined
+from sparsetrain.experiments.settings import Settings
+from sparsetrain.experiments.training import Trainer
 
 SETTINGS = Settings(rate=0.9, epochs=2, batch_size=16, learning_rate=0.05)  # 6 steps of 96 images
 
 
 def finish(trainer):
+    """Trains to the end; returns the losses of this rank's steps."""
     return [event.loss for event in trainer.run() if event.phase == "train"]
 
 
-def shares_make_up_the_batch(data):
-    """Without BatchNorm, dropout and pruning, the mean of the ranks' losses is one process's."""
+def ranks_train_like_one_process(data):
+    """Without BatchNorm, dropout and pruning, the mean of the ranks' losses is that of one."""
     trainer = Trainer(replace(SETTINGS, model="plain", rate=0.0, epochs=1, backend="dense"), data)
     alone = Trainer(trainer.settings, data)
     alone.rank, alone.processes = 0, 1
     for module in (*trainer.model.modules(), *alone.model.modules()):
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    ranks = zip(*processes.gather(finish(trainer)), strict=True)
+    ranks = zip(*gather(finish(trainer)), strict=True)
     expected = finish(alone)
     torch.testing.assert_close([sum(losses) / 2 for losses in ranks], expected, rtol=1e-4, atol=0)
     assert expected[-1] < 0.9 * expected[0]
 
 
 def resumption_is_bit_exact(data, folder):
-    whole, stopped = Trainer(SETTINGS, data), Trainer(SETTINGS, data)
-    finish(whole)
+    uninterrupted, stopped = Trainer(SETTINGS, data), Trainer(SETTINGS, data)
+    finish(uninterrupted)
     for _, _ in zip(range(9), stopped.run(), strict=False):  # inside the second epoch
         pass
     checkpoint.save(folder / "run.pt", stopped)
-    dist.barrier()  # until rank 0 has written
+    dist.barrier()  # waits until rank 0 has written the file
     torch.manual_seed(123)
     content = checkpoint.load(folder / "run.pt")
     seeds, randoms = [], []
@@ -55,14 +58,14 @@ def resumption_is_bit_exact(data, folder):
 
     resumed = checkpoint.restore(folder / "run.pt", content, data)
     finish(resumed)
-    for one, other in zip(states(whole), states(resumed), strict=True):
-        assert torch.equal(one, other)
+    for expected, found in zip(states(uninterrupted), states(resumed), strict=True):
+        assert torch.equal(expected, found)
     if dist.get_rank() == 0:
-        write_json(folder / "whole.json", whole.results())
+        write_json(folder / "whole.json", uninterrupted.results())
 
 
 def states(trainer):
-    """Its weights, everyone's pruning, and what the ranks report together."""
+    """The weights, the pruners' states of all ranks, and the records of all epochs."""
     state = trainer.state_dict()
     yield from trainer.model.parameters()
     for rank in state["ranks"]:
@@ -72,22 +75,22 @@ def states(trainer):
 
 
 def accuracy_is_that_of_rank_0(data):
-    """BatchNorm's running statistics are its own; the test set is shared out all the same."""
+    """Each rank tests a part of the test set, with the running statistics of rank 0's BatchNorm."""
     trainer = Trainer(replace(SETTINGS, epochs=1), data)
     finish(trainer)
     trainer.model.eval()
     with torch.no_grad():
         logits = trainer.model(data.normalize(data.test.images))
-    right = (logits.argmax(1) == data.test.labels).float().mean().item()
-    assert abs(trainer.epochs[0].test_accuracy - right) < 1e-6  # every rank has rank 0's now
+    accuracy = (logits.argmax(1) == data.test.labels).float().mean().item()
+    assert abs(trainer.epochs[0].test_accuracy - accuracy) < 1e-6  # DDP has copied rank 0's model
 
 
 def main():
     torch.set_num_threads(1)
     data, folder = datasets.load(data_dir=Path(sys.argv[1])), Path(sys.argv[2])
-    with processes.joined():
+    with joined():
         assert dist.get_world_size() == 2
-        shares_make_up_the_batch(data)
+        ranks_train_like_one_process(data)
         accuracy_is_that_of_rank_0(data)
         resumption_is_bit_exact(data, folder)
 

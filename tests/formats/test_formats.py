@@ -9,12 +9,13 @@ import torch
 from helpers import small_data
 from helpers.paths import ROOT
 
-from sparsetrain.experiments import checkpoint, datasets
+from sparsetrain.experiments import checkpoint, datasets, sweep
 from sparsetrain.experiments.files import write_json
-from sparsetrain.experiments.training import Settings, Trainer
+from sparsetrain.experiments.settings import TYPES, Settings
+from sparsetrain.experiments.training import Trainer
 
 DOCUMENT = ROOT / "docs" / "formats.md"
-RUN = "## Results of a run: `examples/train.py --json FILE`"
+RUN = "## Results of a run: `sparsetrain train --json FILE`"
 LISTS = ("epochs", "layers", "passes", "density_log")
 TYPES: dict[str, Any] = {
     "string": lambda value: isinstance(value, str),
@@ -86,6 +87,15 @@ def test_results_are_as_documented(trainer, tmp_path):
             assert_documented(record, RUN, f"### `{part}`")
 
 
+def test_lines_of_a_sweep_are_as_documented(trainer, tmp_path):
+    folder = sweep.Folder(tmp_path)
+    for _ in sweep.work(folder, [trainer.settings], trainer.data):
+        pass
+    (result,) = folder.finished()
+    assert_documented(result, "## Results of a sweep: `sparsetrain sweep FOLDER`")
+    assert_documented(result["machine"], "### `machine`")
+
+
 def test_values_have_their_units(trainer):
     results = trainer.results()
     for record in [*results["epochs"], *results["layers"]]:
@@ -100,9 +110,8 @@ def test_values_have_their_units(trainer):
 def test_checkpoints_are_as_documented(trainer, tmp_path):
     checkpoint.save(tmp_path / "run.pt", trainer)
     content = torch.load(tmp_path / "run.pt", weights_only=True)
-    heading = "## Checkpoints of a run: `examples/train.py --checkpoint FILE`"
+    heading = "## Checkpoints of a run: `sparsetrain train --checkpoint FILE`"
     assert_documented(content, heading)
     for rank in content["ranks"]:
         assert_documented(rank, heading, "### `ranks`")
-    settings = list(documented("### `config`"))[: len(content["settings"])]
-    assert list(content["settings"]) == settings and len(settings) == 11
+    assert list(content["settings"]) == list(documented("### `config`"))[: len(TYPES)]

@@ -1,7 +1,6 @@
 """Judges one fuzzer case; expected values are PyTorch's in float64 or the reference's bits."""
 
 import math
-import os
 import warnings
 from dataclasses import dataclass
 
@@ -22,13 +21,11 @@ warnings.filterwarnings("ignore", "Using padding='same'")  # PyTorch warns about
 def findings(case):
     """Sentences that say what is wrong with the results of a case; empty if nothing is."""
     torch.set_num_threads(case.threads)
-    before = os.environ.get("SPARSETRAIN_ISA")
+    before = _C.isa()
     try:
         return _conv(case) if isinstance(case, Conv) else _prune(case)
     finally:
-        os.environ.pop("SPARSETRAIN_ISA", None)
-        if before is not None:
-            os.environ["SPARSETRAIN_ISA"] = before
+        _C.set_isa(before)
 
 
 def every_instruction_set(dtype):
@@ -37,7 +34,7 @@ def every_instruction_set(dtype):
     float64 has one implementation, so one instruction set is enough.
     """
     for name in INSTRUCTION_SETS if dtype != torch.float64 else ("scalar",):
-        os.environ["SPARSETRAIN_ISA"] = name
+        _C.set_isa(name)
         if _C.isa() == name:
             yield name
 

@@ -13,11 +13,7 @@ from helpers.paths import ROOT
 from test_formats import assert_documented
 from torchvision.models import resnet18
 
-import sparsetrain
-from sparsetrain import accel
-from sparsetrain.__main__ import main
 from sparsetrain.tuning import cuda as tuning_cuda
-from sparsetrain.tuning.fit import Shape
 
 FORMAT = "## On a GPU: `make test-gpu`, and `make bench-gpu` or `benchmarks/gpu.py --json FILE`"
 
@@ -77,82 +73,6 @@ def test_the_steps_of_both_commands():
     assert bench["tune"][4] == bench["benchmark"][-1]
     tests = next(command for name, command, _ in on_gpu.steps("test") if name == "tests")
     assert all((ROOT / path).exists() for path in tests if path.startswith("tests/"))
-
-
-COSTS = "## Costs of `auto`: `python -m sparsetrain tune FILE`"
-
-
-@pytest.fixture
-def rehearsed(monkeypatch):
-    """`tune --device cuda` on the CPU: call i of a round is reported to take i + 1 ms."""
-    few = (Shape(2, 16, 8, 16, 3, 1), Shape(1, 8, 6, 12, 1, 1))
-
-    def once(calls):
-        for call in calls:
-            call()
-        return [1e6 * (1 + i) for i in range(len(calls))]
-
-    for name, value in {"DEVICE": "cpu", "SHAPES": few, "nanoseconds": once}.items():
-        monkeypatch.setattr(tuning_cuda, name, value)
-    monkeypatch.setattr(tuning_cuda, "architecture", lambda: "9.0")
-    yield
-    sparsetrain.set_costs(None)
-
-
-def tune(*arguments):
-    return CliRunner().invoke(main, ["tune", *map(str, arguments)])
-
-
-def test_tune_on_a_gpu_writes_the_documented_file_and_keeps_other_costs(rehearsed, tmp_path):
-    file = tmp_path / "costs.json"
-    run = tune(file, "--device", "cuda", "--dtype", "float32", "--dtype", "float64")
-    assert run.exit_code == 0, run.output
-    content = json.loads(file.read_text())
-    assert_documented(content, COSTS)
-    gpus = content["costs"].pop("cuda")
-    assert list(gpus["9.0"]) == ["fp32", "tf32", "fp64"]
-    for passes in gpus["9.0"].values():
-        assert list(passes) == sorted(accel.PASSES)
-        for units in passes.values():
-            assert_documented(units, COSTS, "### `cuda`", ordered=False)
-            assert units["dense_call_ns"] + units["dense_mac_ns"] + units["dense_element_ns"] > 0
-    shipped = sparsetrain.costs()
-    assert content["costs"] == {k: v for k, v in shipped.items() if k != "cuda"}
-    sparsetrain.set_costs(file)
-    assert sparsetrain.costs()["cuda"] == gpus
-    sparsetrain.set_costs(None)
-    run = tune(file, "--device", "cuda", "--dtype", "bfloat16")
-    assert run.exit_code == 0, run.output
-    assert json.loads(file.read_text())["costs"]["cuda"]["9.0"].keys() == {*gpus["9.0"], "bf16"}
-    told = sparsetrain.explain((2, 16, 8, 8), (16, 16, 3, 3), device="cuda", architecture="9.0")
-    assert told.forward.dense_ms > 0
-
-
-def test_tune_sets_the_flags_of_each_precision_and_restores_them(rehearsed, monkeypatch):
-    seen = []
-
-    def flags(calls):
-        seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark))
-        return [1e6] * len(calls)
-
-    monkeypatch.setattr(tuning_cuda, "nanoseconds", flags)
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
-    table = tuning_cuda.tune(("float32",), lambda: None)
-    per_precision = len(tuning_cuda.SHAPES) * len(accel.PASSES)
-    assert seen == [(False, True)] * per_precision + [(True, True)] * per_precision
-    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == before
-    assert list(table["cuda"]["9.0"]) == ["fp32", "tf32"]
-
-
-def test_tune_refuses_bad_arguments(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for arguments, sentence in (
-        (["--device", "cuda"], "sparsetrain.tune: expected a GPU that torch can use, got none"),
-        (["--dtype", "float64"], "sparsetrain.tune: expected --dtype to be one of float32, "),
-    ):
-        run = tune(tmp_path / "costs.json", *arguments)
-        assert run.exit_code == 2 and run.stderr.startswith(f"error: {sentence}")
-    assert not list(tmp_path.iterdir())
 
 
 def test_benchmarks_do_not_time_the_shapes_that_tune_fits(monkeypatch):

@@ -8,7 +8,7 @@ from sparsetrain._native import _C
 
 @contextmanager
 def instruction_set(name: str) -> Iterator[str]:
-    """Yields the instruction set that runs inside: `name`, or the best one if there is no `name`."""
+    """Yields what runs inside: `name`, or the best instruction set if this machine lacks it."""
     before = _C.isa()
     _C.set_isa(name)
     try:

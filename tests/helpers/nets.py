@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparsetrain import convert
+from sparsetrain import PruneGrad, convert
 
 # Arguments of convolutions with 4 input channels.
 CONFIGURATIONS = [
@@ -40,6 +40,7 @@ def small_net():
     )
 
 
+# Names of the convolutions of small_net(), and the placements that convert() chooses for them.
 NAMES = ["0", "2", "6", "8"]
 PLACEMENTS = ["none", "output", "input", "none"]
 
@@ -52,14 +53,21 @@ def step(model, seed, batch=4):
     return [p.grad.clone() for p in model.parameters()]
 
 
-def same(one, two):
-    return len(one) == len(two) and all(map(torch.equal, one, two))
+def same(first, second):
+    """Whether two lists hold bit-equal tensors."""
+    return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
 def message(kind, call):
+    """The message of the exception, of type `kind`, that `call` must raise."""
     with pytest.raises(kind) as error:
         call()
     return str(error.value)
+
+
+def pruner_states(model):
+    """The state of every pruner in a model."""
+    return [m.state for m in model.modules() if isinstance(m, PruneGrad)]
 
 
 def anatomy(model):
@@ -74,10 +82,12 @@ def anatomy(model):
 
 
 def density(tensor):
+    """Nonzeros / elements."""
     return (tensor != 0).double().mean().item()
 
 
 def trained(steps, model=None, optimizer=None, first=0):
+    """A model and its optimizer after some training steps, of which the first has seed `first`."""
     model = model or convert(small_net(), 0.9, history=2)
     optimizer = optimizer or torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     for i in range(first, first + steps):

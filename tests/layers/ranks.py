@@ -1,35 +1,34 @@
-"""What every rank does that torchrun starts; an assertion that fails on one ends the run."""
+"""Laws of pruning in a process group. test_distributed.py runs this file with torchrun.
+
+A failed assertion in one rank ends the run with an error.
+"""
 
 import copy
 import os
 
 import torch
 import torch.distributed as dist
-from helpers.nets import same
+from helpers.nets import pruner_states, same
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from sparsetrain import PruneGrad, average_thresholds, convert, pruning
+from sparsetrain import average_thresholds, convert, pruning
 
 
 def net():
-    """Without BatchNorm, whose statistics are those of a rank's own images; in float64."""
+    """A float64 network without BatchNorm, whose statistics would be those of one rank's images."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 6, 3), nn.Tanh(), nn.Conv2d(6, 4, 2)]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(36, 5)).double()
 
 
-def states(model):
-    return [m.state for m in model.modules() if isinstance(m, PruneGrad)]
-
-
 def images(seed):
-    """Two for every rank: [2, 3, 8, 8] of this one's own, after those of all of them."""
+    """The images of all ranks, [2 * ranks, 3, 8, 8], and the two of this rank."""
     generator = torch.Generator().manual_seed(seed)
     world = dist.get_world_size()
-    joined = torch.randn(2 * world, 3, 8, 8, generator=generator, dtype=torch.float64)
-    return joined, joined.chunk(world)[dist.get_rank()]
+    all_images = torch.randn(2 * world, 3, 8, 8, generator=generator, dtype=torch.float64)
+    return all_images, all_images.chunk(world)[dist.get_rank()]
 
 
 def gradients(model, *batches):
@@ -39,58 +38,62 @@ def gradients(model, *batches):
     return [p.grad for p in model.parameters()]
 
 
-def everyones(value):
+def gathered(value):
     values = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
 
 
-def nothing_pruned_is_one_process_on_the_joined_batch():
-    joined, mine = images(0)
-    expected = gradients(net(), joined)
+def unpruned_ranks_equal_one_process_on_the_images_of_all_ranks():
+    all_images, my_images = images(0)
+    expected = gradients(net(), all_images)
     model = convert(net(), 0)
-    ours = gradients(DistributedDataParallel(model), mine)
-    torch.testing.assert_close(ours, expected)  # float64: another order of addition
-    assert all(state[pruning.PUSHES] == 1 for state in states(model))
+    averaged = gradients(DistributedDataParallel(model), my_images)
+    torch.testing.assert_close(averaged, expected)  # the order of additions differs
+    assert all(state[pruning.PUSHES] == 1 for state in pruner_states(model))
 
 
-def without_synchronisation_gradients_accumulate():
-    (one, my_one), (two, my_two) = images(1), images(2)
-    expected = gradients(net(), one, two)
+def no_sync_accumulates_the_gradients_of_two_batches():
+    (first, my_first), (second, my_second) = images(1), images(2)
+    expected = gradients(net(), first, second)
     model = DistributedDataParallel(convert(net(), 0))
     model.zero_grad()
     with model.no_sync():
-        model(my_one).square().mean().backward()
-    model(my_two).square().mean().backward()
+        model(my_first).square().mean().backward()
+    model(my_second).square().mean().backward()
     torch.testing.assert_close([p.grad for p in model.parameters()], expected)
-    assert all(state[pruning.PUSHES] == 2 for state in states(model))
+    assert all(state[pruning.PUSHES] == 2 for state in pruner_states(model))
 
 
-def ranks_prune_apart(early):
-    """`early` was converted before the process group came up, with RANK in the environment."""
-    assert same(states(early), states(convert(net(), 0.9, history=1)))
+def ranks_draw_different_masks_and_average_their_thresholds(early):
+    """`early` was converted before the process group existed, with RANK in the environment."""
+    assert same(pruner_states(early), pruner_states(convert(net(), 0.9, history=1)))
     model = DistributedDataParallel(early)
     for i in range(3):
         gradients(model, images(i)[1])
-    for mine in zip(*everyones([state.tolist() for state in states(early)]), strict=True):
+    for values_of_ranks in zip(
+        *gathered([state.tolist() for state in pruner_states(early)]), strict=True
+    ):
         for slot in (pruning.SEED, pruning.THRESHOLD):
-            assert len({values[slot] for values in mine}) == dist.get_world_size()
+            assert len({values[slot] for values in values_of_ranks}) == dist.get_world_size()
 
-    before = everyones([state[pruning.HEADER :].tolist() for state in states(early)])
-    seeds = [state[pruning.SEED].clone() for state in states(early)]
+    before = gathered([state[pruning.HEADER :].tolist() for state in pruner_states(early)])
+    seeds = [state[pruning.SEED].clone() for state in pruner_states(early)]
     average_thresholds(model)
     means = torch.tensor(before, dtype=torch.float64).mean(0)
-    torch.testing.assert_close(torch.stack([s[pruning.HEADER :] for s in states(early)]), means)
-    assert same(seeds, [state[pruning.SEED] for state in states(early)])
+    torch.testing.assert_close(
+        torch.stack([s[pruning.HEADER :] for s in pruner_states(early)]), means
+    )
+    assert same(seeds, [state[pruning.SEED] for state in pruner_states(early)])
     gradients(model, images(3)[1])
-    thresholds = everyones([state[pruning.THRESHOLD].item() for state in states(early)])
+    thresholds = gathered([state[pruning.THRESHOLD].item() for state in pruner_states(early)])
     assert all(each == thresholds[0] for each in thresholds)
-    average_thresholds(convert(net(), history=0))  # which has nothing to average
+    average_thresholds(convert(net(), history=0))  # nothing to average, and no error
 
 
 def fully_sharded_models_train():
-    joined, mine = images(0)
-    expected = [g.clone() for g in gradients(net(), joined)]
+    all_images, my_images = images(0)
+    expected = [g.clone() for g in gradients(net(), all_images)]
     for rate in (0, 0.9):
         model = convert(net(), rate, history=1)
         for layer in model:
@@ -100,13 +103,13 @@ def fully_sharded_models_train():
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
         losses = []
         for i in range(4):
-            ours = gradients(model, mine)
+            sharded = gradients(model, my_images)
             if i == 0:
-                torch.testing.assert_close([g.full_tensor() for g in ours], expected)
+                torch.testing.assert_close([g.full_tensor() for g in sharded], expected)
             optimizer.step()
-            losses.append(model(joined).square().mean().item())
+            losses.append(model(all_images).square().mean().item())
         assert losses == sorted(losses, reverse=True) and len(set(losses)) == 4
-        assert all(state[pruning.PUSHES] == 4 for state in states(model))
+        assert all(state[pruning.PUSHES] == 4 for state in pruner_states(model))
 
 
 def main():
@@ -114,9 +117,9 @@ def main():
     assert "RANK" in os.environ
     early = convert(net(), 0.9, history=1)
     dist.init_process_group("gloo")
-    nothing_pruned_is_one_process_on_the_joined_batch()
-    without_synchronisation_gradients_accumulate()
-    ranks_prune_apart(copy.deepcopy(early))
+    unpruned_ranks_equal_one_process_on_the_images_of_all_ranks()
+    no_sync_accumulates_the_gradients_of_two_batches()
+    ranks_draw_different_masks_and_average_their_thresholds(copy.deepcopy(early))
     fully_sharded_models_train()
     dist.barrier()
     dist.destroy_process_group()

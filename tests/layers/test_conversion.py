@@ -1,4 +1,4 @@
-"""Laws of convert, revert and set_rate: what changes in a model, and what must not."""
+"""Laws of convert, revert and set_rate: what they change in a model, and what stays."""
 
 import copy
 import io
@@ -28,8 +28,8 @@ from sparsetrain import (
 def test_conversion_keeps_objects_parameters_hooks_and_keys():
     model = small_net()
     modules, parameters = list(model.modules()), dict(model.named_parameters())
-    keys, called = list(model.state_dict()), []
-    model[2].register_forward_hook(lambda *_: called.append(1))
+    keys, calls = list(model.state_dict()), []
+    model[2].register_forward_hook(lambda *_: calls.append(1))
     assert convert(model) is model
     assert [type(model[int(n)]) for n in NAMES] == [SparseConv2d] * 4
     assert [m for m in model.modules() if not isinstance(m, PruneGrad)] == modules
@@ -37,7 +37,7 @@ def test_conversion_keeps_objects_parameters_hooks_and_keys():
     assert list(after) == list(parameters) and all(after[n] is parameters[n] for n in after)
     assert list(model.state_dict()) == keys
     step(model, 0)
-    assert called == [1]
+    assert calls == [1]
 
 
 def test_state_dicts_load_strictly_both_ways():
@@ -73,13 +73,13 @@ class Doubled(nn.Module):
         return 2 * weight
 
 
-def test_revert_finds_what_was_parametrized_since():
+def test_revert_also_reverts_layers_that_were_parametrized_after_convert():
     plain, model = small_net(), convert(small_net(), history=1)
     for net in (plain, model):
         register_parametrization(net[2], "weight", Doubled())
     twin = copy.deepcopy(model)
     revert(model)
-    assert type(twin[2]).__bases__ == (SparseConv2d,)  # copies share a class
+    assert type(twin[2]).__bases__ == (SparseConv2d,)  # the copy shares the class
     assert [str(type(m)) for m in model.modules()] == [str(type(m)) for m in plain.modules()]
     assert list(vars(model[2])) == list(vars(plain[2]))
     for i in range(3):
@@ -94,21 +94,21 @@ def test_revert_finds_what_was_parametrized_since():
         ("backend", "mine", "str"),
         ("_last_call", 3, "int"),
         ("pruner", nn.Identity(), "Identity"),
-        ("forward", len, "builtin_function_or_method"),  # which would run in place of ours
+        ("forward", len, "builtin_function_or_method"),  # would run instead of SparseConv2d.forward
     ],
 )
-def test_an_attribute_of_the_users_own_is_not_taken_over(name, value, got):
+def test_an_attribute_of_the_user_is_not_overwritten(name, value, got):
     model = small_net()
     setattr(model[6], name, value)
     before = anatomy(model)
     assert message(ValueError, lambda: convert(model)) == (
-        f"sparsetrain.convert: expected '6' to have no attribute '{name}' of its own, got a {got}. "
-        "A SparseConv2d has one by that name"
+        f"sparsetrain.convert: expected '6' to have no attribute '{name}', got a {got}. "
+        "Rename it, because SparseConv2d has an attribute of this name"
     )
     assert anatomy(model) == before
 
 
-def test_converting_again_changes_nothing():
+def test_converting_twice_equals_converting_once():
     model = convert(small_net(), 0.7, measure_every=2)
     for i in range(5):
         step(model, i)
@@ -119,7 +119,7 @@ def test_converting_again_changes_nothing():
     assert model[2].pruner.state is state and torch.equal(state, values)
 
 
-def test_converting_again_with_other_arguments_ends_where_they_say_and_keeps_the_history():
+def test_a_second_conversion_applies_its_arguments_and_keeps_the_history():
     model = convert(small_net(), 0.7, history=2, measure_every=2)
     for i in range(5):
         step(model, i)
@@ -133,7 +133,7 @@ def test_converting_again_with_other_arguments_ends_where_they_say_and_keeps_the
     assert model[2].pruner.history == 3 and model[2].pruner.state[pruning.PUSHES] == 0
 
 
-def test_a_pruner_that_is_placed_elsewhere_starts_anew():
+def test_a_pruner_with_another_placement_starts_with_an_empty_history():
     model = convert(small_net())
     for i in range(5):
         step(model, i)
@@ -144,16 +144,17 @@ def test_a_pruner_that_is_placed_elsewhere_starts_anew():
 
 def test_seeds_follow_layer_names_and_the_global_seed_without_consuming_it():
     with torch.random.fork_rng():
-        one, two = convert(small_net()), convert(small_net())
+        models = [convert(small_net()), convert(small_net())]
         torch.manual_seed(1)
         stream = torch.get_rng_state()
-        other = convert(copy.deepcopy(revert(copy.deepcopy(one))))
+        models.append(convert(copy.deepcopy(revert(copy.deepcopy(models[0])))))
         assert torch.equal(torch.get_rng_state(), stream)
-    seeds = [[m[i].pruner.state[0].item() for i in (2, 6)] for m in (one, two, other)]
-    assert seeds[0] == seeds[1] and len({*seeds[0], *seeds[2]}) == 4
+    seeds = [[m[i].pruner.state[pruning.SEED].item() for i in (2, 6)] for m in models]
+    assert seeds[0] == seeds[1]
+    assert len({*seeds[0], *seeds[2]}) == 4  # all differ
 
 
-def test_a_model_in_eval_mode_stays_in_it():
+def test_a_model_in_eval_mode_stays_in_eval_mode():
     model = convert(small_net().eval(), measure_every=1)
     assert not any(module.training for module in model.modules())
 
@@ -168,7 +169,7 @@ def test_a_convolution_shared_under_two_names_stays_shared():
     )
 
 
-def test_a_model_that_is_a_convolution():
+def test_a_single_convolution_is_a_model():
     conv = nn.Conv2d(3, 3, 1)
     assert convert(conv) is conv and type(conv) is SparseConv2d
     assert [tuple(row)[:4] for row in describe(conv)] == [
@@ -177,7 +178,7 @@ def test_a_model_that_is_a_convolution():
     assert type(revert(conv)) is nn.Conv2d
 
 
-def test_hooks_of_the_older_weight_norm_survive():
+def test_hooks_of_the_deprecated_weight_norm_survive():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         conv = torch.nn.utils.weight_norm(nn.Conv2d(3, 4, 3))
@@ -186,7 +187,7 @@ def test_hooks_of_the_older_weight_norm_survive():
     assert torch.equal(convert(conv, backend="dense")(x), before)
 
 
-def test_overrides_go_by_name_or_pattern_and_a_full_name_wins():
+def test_overrides_match_names_or_patterns_and_a_full_name_wins():
     model = convert(
         small_net(),
         0.5,
@@ -197,16 +198,16 @@ def test_overrides_go_by_name_or_pattern_and_a_full_name_wins():
         },
     )
     rows = [(d.placement, d.reason, d.rate, d.density, d.backend) for d in describe(model)]
-    nothing = "; an override prunes here only with a placement"
+    unpruned = "; an override prunes here only with a placement"
     assert rows == [
-        ("none", f"first convolution, next is ReLU{nothing}", None, None, "dense"),
+        ("none", f"first convolution, next is ReLU{unpruned}", None, None, "dense"),
         ("output", "next is BatchNorm2d", 0.7, None, "dense"),
         ("output", "override", None, 0.2, "dense"),
-        ("none", f"depthwise{nothing}", None, None, "dense"),
+        ("none", f"depthwise{unpruned}", None, None, "dense"),
     ]
 
 
-def test_an_override_may_prune_a_depthwise_convolution_or_spare_any():
+def test_an_override_can_set_any_placement():
     model = convert(
         small_net(), overrides={"8": {"placement": "output"}, "2": {"placement": "none"}}
     )
@@ -228,7 +229,7 @@ REFUSED = [
         dict(overrides={"2": {"rates": 0.5}}),
         ValueError,
         "convert, override '2': expected every key to be one of rate, density, placement, backend, "
-        "got 'rates'",
+        "got 'rates'. Did you mean 'rate'?",
     ),
     (
         dict(overrides={"2": {"rate": 0.5, "density": 0.5}}),
@@ -281,14 +282,14 @@ REFUSED = [
 
 @pytest.mark.parametrize("arguments, kind, sentence", REFUSED)
 @pytest.mark.parametrize("converted", [False, True])
-def test_a_refused_conversion_leaves_the_model_as_it_was(arguments, kind, sentence, converted):
+def test_a_refused_conversion_does_not_change_the_model(arguments, kind, sentence, converted):
     model = convert(small_net(), 0.6) if converted else small_net()
     before, described = anatomy(model), describe(model)
     assert message(kind, lambda: convert(model, **arguments)) == f"sparsetrain.{sentence}"
     assert anatomy(model) == before and describe(model) == described
 
 
-def test_long_lists_of_names_are_cut():
+def test_long_lists_of_names_are_shortened():
     model = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(10)))
     assert message(ValueError, lambda: convert(model, overrides={"x": {}})).endswith(
         "got none of '0', '1', '2', '3', '4', '5', '6', '7' and 2 more"
@@ -298,14 +299,14 @@ def test_long_lists_of_names_are_cut():
 def test_a_model_without_convolutions_is_refused():
     assert message(ValueError, lambda: convert(nn.Sequential(nn.Linear(2, 2)))) == (
         "sparsetrain.convert: expected model to have an nn.Conv2d, got none in a Sequential. "
-        "describe(model) lists what was left alone"
+        "describe(model) lists the skipped convolutions"
     )
 
 
 @pytest.mark.parametrize(
     "function", ["average_thresholds", "convert", "describe", "revert", "set_rate", "stats"]
 )
-def test_what_is_no_module_is_refused(function):
+def test_anything_but_a_module_is_refused(function):
     assert message(TypeError, lambda: getattr(sparsetrain, function)([])) == (
         f"sparsetrain.{function}: expected model to be an nn.Module, got list"
     )
@@ -320,7 +321,7 @@ def test_set_rate_reaches_every_pruner():
     assert [(p.rate, p.density, p.factor) for p in pruners] == [(None, 0.2, 5.0)] * 3
 
 
-def test_set_rate_refuses():
+def test_set_rate_refuses_values_out_of_range_and_models_without_pruners():
     assert message(ValueError, lambda: set_rate(small_net())) == (
         "sparsetrain.set_rate: expected one of rate and density, got neither"
     )
@@ -348,23 +349,23 @@ def test_resuming_training_from_a_file_is_bit_exact():
     checkpoint = torch.load(file, weights_only=True)
     resumed = convert(small_net(), 0.9, history=2)
     resumed.load_state_dict(checkpoint["model"])
-    again = torch.optim.SGD(resumed.parameters(), 0.01, momentum=0.9)
-    again.load_state_dict(checkpoint["optimizer"])
+    resumed_optimizer = torch.optim.SGD(resumed.parameters(), 0.01, momentum=0.9)
+    resumed_optimizer.load_state_dict(checkpoint["optimizer"])
     load_pruning_state(resumed, checkpoint["pruning"])
-    trained(3, resumed, again, first=4)
+    trained(3, resumed, resumed_optimizer, first=4)
     assert same(list(model.state_dict().values()), list(resumed.state_dict().values()))
     assert torch.equal(model[2].pruner.state, resumed[2].pruner.state)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_a_copied_model_trains_alike(copied):
+def test_a_copied_model_trains_bit_for_bit_like_the_original(copied):
     model, _ = trained(3)
     twin = copied(model)
     assert describe(twin) == describe(model)
     assert same(step(model, 3), step(twin, 3))
 
 
-def test_casting_and_moving_keep_the_state():
+def test_casting_and_moving_a_model_keep_the_states():
     model, _ = trained(3)
     before = model[2].pruner.state.clone()
     model.to(torch.bfloat16).to("meta").to_empty(device="cpu")
@@ -373,20 +374,20 @@ def test_casting_and_moving_keep_the_state():
     assert torch.equal(model[2].pruner.state, before)
 
 
-class Noting(nn.Module):
-    """A forward that keeps what it sees, as a user's own may."""
+class StoresTensors(nn.Module):
+    """A model whose forward pass changes its own attributes."""
 
     def __init__(self):
         super().__init__()
-        self.conv, self.steps, self.seen = nn.Conv2d(1, 2, 3), 0, ["before"]
+        self.conv, self.steps, self.outputs = nn.Conv2d(1, 2, 3), 0, ["before"]
 
     def forward(self, x):
         self.last = self.conv(x)
         self.steps += 1
-        self.seen.append(self.last)
+        self.outputs.append(self.last)
         return self.last.relu()
 
 
-def test_tracing_leaves_no_trace_in_the_model():
-    model = convert(Noting())
-    assert model.steps == 0 and model.seen == ["before"] and not hasattr(model, "last")
+def test_tracing_restores_all_attributes_of_the_model():
+    model = convert(StoresTensors())
+    assert model.steps == 0 and model.outputs == ["before"] and not hasattr(model, "last")

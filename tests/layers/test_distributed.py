@@ -1,4 +1,4 @@
-"""Pruning on several ranks: each draws its own numbers, whenever the process group came up."""
+"""Laws of pruning in several processes: every rank draws different random numbers."""
 
 import copy
 import os
@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from helpers.nets import same, small_net, step
+from helpers.nets import pruner_states, same, small_net, step
 from helpers.paths import TESTS
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,7 +25,7 @@ from sparsetrain import (
 
 
 def seeds(model):
-    return [m.state[pruning.SEED].item() for m in model.modules() if isinstance(m, PruneGrad)]
+    return [state[pruning.SEED].item() for state in pruner_states(model)]
 
 
 def train(model, first, steps):
@@ -36,10 +36,10 @@ def train(model, first, steps):
 
 
 def two_ranks(rank, folder):
-    """What each rank does; an assertion that fails here fails the test."""
+    """Runs in each rank; a failed assertion here fails the test."""
     torch.set_num_threads(1)
-    early = convert(small_net(), 0.9, history=2)  # before the process group, without RANK
     assert "RANK" not in os.environ
+    early = convert(small_net(), 0.9, history=2)  # the rank is still unknown
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     late = convert(small_net(), 0.9, history=2)
     wrapped = DistributedDataParallel(early)
@@ -56,10 +56,9 @@ def two_ranks(rank, folder):
     assert same(list(early.parameters()), list(resumed.parameters()))
     assert torch.equal(early[2].pruner.state, resumed[2].pruner.state)
 
-    everyone = [None, None]
-    mine = early[2].pruner.state.tolist(), early[2].weight.tolist()
-    dist.all_gather_object(everyone, mine)
-    (first_state, first_weight), (second_state, second_weight) = everyone
+    gathered = [None, None]
+    dist.all_gather_object(gathered, (early[2].pruner.state.tolist(), early[2].weight.tolist()))
+    (first_state, first_weight), (second_state, second_weight) = gathered
     assert first_weight == second_weight
     assert first_state[pruning.SEED] != second_state[pruning.SEED]
     assert first_state[pruning.THRESHOLD] != second_state[pruning.THRESHOLD]
@@ -68,18 +67,18 @@ def two_ranks(rank, folder):
     _, other = torch.load(f"{folder}/{1 - rank}.pt", weights_only=True)
     with pytest.raises(ValueError, match=f"the state's rank to be {rank}, got {1 - rank}"):
         load_pruning_state(resumed, other)
-    dist.barrier()  # a rank that leaves early takes gloo's connections with it
+    dist.barrier()  # a rank that leaves early closes the connections of gloo
     dist.destroy_process_group()
 
 
-def test_two_ranks_prune_apart_and_resume_bit_for_bit(tmp_path, monkeypatch):
+def test_two_ranks_draw_different_masks_and_resume_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     mp.spawn(two_ranks, (str(tmp_path),), nprocs=2)
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_of_torchrun(ranks):
-    """Runs tests/layers/ranks.py: DDP, no_sync, own thresholds or averaged ones, and fully_shard."""
+def test_laws_of_ranks_that_torchrun_starts(ranks):
+    """Runs ranks.py: DDP, no_sync, thresholds per rank and averaged, and fully_shard."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     result = subprocess.run(
         [*launch, str(ranks), str(Path(__file__).with_name("ranks.py"))],
@@ -91,7 +90,7 @@ def test_ranks_of_torchrun(ranks):
     assert result.returncode == 0, result.stderr
 
 
-def test_averaging_needs_ranks():
+def test_averaging_thresholds_requires_a_process_group():
     with pytest.raises(RuntimeError) as error:
         average_thresholds(convert(small_net()))
     assert str(error.value) == (
@@ -107,11 +106,11 @@ def process_group(tmp_path):
 
 
 @pytest.mark.usefixtures("process_group")
-def test_a_compiled_model_learns_its_rank_as_an_eager_one_does():
+def test_a_compiled_model_shifts_its_seeds_to_its_rank_as_an_eager_model_does():
     eager = convert(small_net(), 0.9, history=1)
     for module in eager.modules():
         if isinstance(module, PruneGrad):
-            module.rank = 3  # as if the seed had been rank 3's
+            module.rank = 3  # as if the seed were that of rank 3
     before, twin = seeds(eager), copy.deepcopy(eager)
     compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
     for i in range(3):

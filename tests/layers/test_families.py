@@ -1,4 +1,4 @@
-"""Every family of torchvision's classification models: converted, trained a step, reverted."""
+"""Every family of torchvision's classification models is converted, trained a step and reverted."""
 
 import copy
 
@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparsetrain import convert, describe, revert
 
-# A small member of each; images of 96 x 96 are the smallest that all of them take.
+# A small member of each family. 96 x 96 pixels are the smallest images that all of them accept.
 FAMILIES = [
     "alexnet",
     "convnext_tiny",
@@ -35,26 +35,27 @@ FAMILIES = [
 def build(name):
     torch.manual_seed(0)
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    if name == "inception_v3":  # its auxiliary classifier takes larger images only
+    if name == "inception_v3":  # its auxiliary classifier requires larger images
         options["aux_logits"] = False
     return torchvision.models.get_model(name, num_classes=10, **options)
 
 
 def gradients(model):
-    """Those of one training step; weights stay, and running statistics move alike in each call."""
-    torch.manual_seed(1)  # dropout and stochastic depth draw the same
+    """The gradients of one training step; only the running statistics of the model change."""
+    torch.manual_seed(1)  # for dropout and stochastic depth
     y = model(torch.randn(2, 3, 96, 96))
-    y = y[0] if isinstance(y, tuple) else y  # beside it the outputs of auxiliary classifiers
+    y = y[0] if isinstance(y, tuple) else y  # the others are those of auxiliary classifiers
     model.zero_grad()
     y.square().mean().backward()
     return [p.grad for p in model.parameters() if p.grad is not None]
 
 
-# By hand in torchvision's source; their other convolutions are before a BatchNorm.
+# Placements read by hand from torchvision's source. All other convolutions of these models precede
+# a norm, and the gradient of their output is pruned.
 DESCRIBED = {
     "alexnet": {"features.0": "none", **{f"features.{i}": "input" for i in (3, 6, 8, 10)}},
     "resnet18": {},
-    # The classifier is a convolution; before the first one there is nothing to prune.
+    # The classifier is a convolution too. The input of the first convolution has no gradient.
     "squeezenet1_1": {
         "features.0": "none",
         "classifier.1": "input",
@@ -64,9 +65,9 @@ DESCRIBED = {
             for part in ("squeeze", "expand1x1", "expand3x3")
         },
     },
-    # The first block does not expand: its depthwise convolution comes first, then second.
+    # The depthwise convolution of a block is its second; that of the first block is its first.
     "mobilenet_v2": {f"features.{i}.conv.{min(i - 1, 1)}.0": "none" for i in range(1, 18)},
-    # The three downsampling ones and the stem are before a norm.
+    # The first convolution of a block is depthwise; the others of the model precede a norm.
     "convnext_tiny": {
         f"features.{stage}.{i}.block.0": "none"
         for stage, blocks in ((1, 3), (3, 3), (5, 9), (7, 3))
@@ -76,7 +77,7 @@ DESCRIBED = {
 
 
 @pytest.mark.parametrize("name", DESCRIBED)
-def test_described_placements_are_those_by_hand(name):
+def test_describe_shows_the_placements_read_by_hand(name):
     model = convert(build(name))
     convolutions = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
     wanted = {n: DESCRIBED[name].get(n, "output") for n in convolutions}
@@ -84,12 +85,12 @@ def test_described_placements_are_those_by_hand(name):
     assert set(DESCRIBED[name]) <= set(convolutions)
 
 
-class HeldToDense(TorchDispatchMode):
-    """Runs every convolution of ours on both paths too, and holds its result to the dense one.
+class ComparedWithDense(TorchDispatchMode):
+    """Runs every convolution operator on both backends, and compares the results.
 
-    Each result is a sum of n products and a bias; added up in any order in float32 it lies within
-    n u / (1 - n u) of the exact one, u = 2^-24, in units of the same sum over magnitudes. Two such
-    sums lie within twice that of each other, and once more covers the rounding of the magnitudes.
+    Each result is a sum of n products. Added in any order in float32, it differs from the exact sum
+    by at most n u / (1 - n u) times the sum of magnitudes, with u = 2^-24. Two such sums differ by
+    at most twice that. A third time covers the rounding errors of the sum of magnitudes.
     """
 
     def __init__(self):
@@ -110,12 +111,12 @@ class HeldToDense(TorchDispatchMode):
             return results
         magnitudes = [a.abs() if isinstance(a, torch.Tensor) else a for a in args]
         dense, scales = func(*args, backend="dense"), func(*magnitudes, backend="dense")
-        for ours in (results, func(*args, backend="sparse")):
-            for n, one, other, scale in zip(
-                terms, *map(listed, (ours, dense, scales)), strict=True
+        for candidates in (results, func(*args, backend="sparse")):
+            for n, value, expected, scale in zip(
+                terms, *map(listed, (candidates, dense, scales)), strict=True
             ):
                 nu = n * 2.0**-24
-                assert ((one - other).abs() <= 3 * nu / (1 - nu) * scale).all()
+                assert ((value - expected).abs() <= 3 * nu / (1 - nu) * scale).all()
         return results
 
 
@@ -124,7 +125,7 @@ def listed(results):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_that_prunes_nothing_has_its_own_gradients(name):
+def test_an_unpruned_family_has_the_gradients_of_the_plain_model(name):
     plain = build(name)
     model = copy.deepcopy(plain)
     before = anatomy(model)
@@ -135,8 +136,8 @@ def test_a_family_that_prunes_nothing_has_its_own_gradients(name):
     assert same(list(plain.state_dict().values()), list(model.state_dict().values()))
 
     convert(model, 0)
-    with HeldToDense() as held:
+    with ComparedWithDense() as compared:
         gradients(model)
     weights = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
-    assert held.forward == len(weights)
-    assert held.backward == sum(weight.grad is not None for weight in weights)
+    assert compared.forward == len(weights)
+    assert compared.backward == sum(weight.grad is not None for weight in weights)

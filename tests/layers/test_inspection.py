@@ -1,4 +1,4 @@
-"""describe and stats against what was converted and what was computed."""
+"""Laws of describe and stats: they report what was converted and what was computed."""
 
 import pytest
 import torch
@@ -10,19 +10,19 @@ import sparsetrain
 from sparsetrain import SparseConv2d, convert, describe, inspection, pruning, revert, stats
 
 
-class OwnConv(nn.Conv2d):
+class Subclass(nn.Conv2d):
     """A user's subclass."""
 
 
-def test_what_is_no_plain_conv2d_is_left_alone_and_named():
+def test_describe_gives_the_reason_for_every_skipped_convolution():
     model = nn.ModuleDict(
         {
             "plain": nn.Conv2d(3, 3, 1),
-            "own": OwnConv(3, 3, 1),
+            "subclass": Subclass(3, 3, 1),
             "lazy": nn.LazyConv2d(3, 1),
             "parametrized": parametrizations.weight_norm(nn.Conv2d(3, 3, 1)),
-            "one": nn.Conv1d(3, 3, 1),
-            "three": nn.Conv3d(3, 3, 1),
+            "conv1d": nn.Conv1d(3, 3, 1),
+            "conv3d": nn.Conv3d(3, 3, 1),
             "transposed": nn.ConvTranspose2d(3, 3, 1),
             "linear": nn.Linear(3, 3),
         }
@@ -34,12 +34,12 @@ def test_what_is_no_plain_conv2d_is_left_alone_and_named():
     converted = {name: type(m) for name, m in model.items()}
     assert converted == {**types, "plain": SparseConv2d}
     assert {row.name: (row.kind, row.placement, row.reason) for row in describe(model)[1:]} == {
-        "own": ("OwnConv", "none", "left alone: subclass of nn.Conv2d"),
-        "lazy": ("LazyConv2d", "none", "left alone: lazy, convert after the first forward"),
-        "parametrized": ("ParametrizedConv2d", "none", "left alone: parametrized"),
-        "one": ("Conv1d", "none", "left alone: not an nn.Conv2d"),
-        "three": ("Conv3d", "none", "left alone: not an nn.Conv2d"),
-        "transposed": ("ConvTranspose2d", "none", "left alone: not an nn.Conv2d"),
+        "subclass": ("Subclass", "none", "skipped: subclass of nn.Conv2d"),
+        "lazy": ("LazyConv2d", "none", "skipped: lazy, convert after the first forward"),
+        "parametrized": ("ParametrizedConv2d", "none", "skipped: parametrized"),
+        "conv1d": ("Conv1d", "none", "skipped: not an nn.Conv2d"),
+        "conv3d": ("Conv3d", "none", "skipped: not an nn.Conv2d"),
+        "transposed": ("ConvTranspose2d", "none", "skipped: not an nn.Conv2d"),
     }
     revert(model)
     assert {name: type(m) for name, m in model.items()} == types
@@ -57,28 +57,29 @@ def test_describe_gives_placements_in_order():
     assert [row.placement for row in describe(convert(small_net()))] == PLACEMENTS
 
 
-def test_stats_are_the_densities_of_the_tensors_of_the_last_step():
+def test_stats_report_the_densities_of_the_tensors_of_the_last_step():
     model = convert(small_net(), 0.9, history=1, measure_every=1)
-    seen = {}
+    expected = {}
     for name in NAMES:
         conv = model[int(name)]
-        conv.register_forward_hook(lambda m, x, y, n=name: seen.__setitem__(n, density(x[0])))
+        conv.register_forward_hook(lambda m, x, y, n=name: expected.update({n: density(x[0])}))
     for i in range(3):
         step(model, i)
     measured = stats(model)
     assert list(measured) == NAMES
-    assert {name: s.input_density for name, s in measured.items()} == seen
+    assert {name: s.input_density for name, s in measured.items()} == expected
     output, pruned_input, none = measured["2"], measured["6"], measured["0"]
     assert output.grad_density_before > output.grad_density > 0
-    assert output[7:] == (output.grad_density_before, output.grad_density)
+    assert output.pruned_density_before == output.grad_density_before
+    assert output.pruned_density == output.grad_density
     assert output.threshold == model[2].pruner.state[pruning.THRESHOLD].item() > 0
-    # The layer behind 6 is no pruner of the output's gradient: before and after are one.
+    # Layer 6 prunes the gradient of its input, so that of its output stays as it arrives.
     assert pruned_input.grad_density_before == pruned_input.grad_density > 0
     assert pruned_input.pruned_density_before > pruned_input.pruned_density > 0
     assert none.threshold is none.pruned_density is None and none.grad_density > 0
 
 
-def test_stats_count_the_gradient_that_the_convolution_is_given():
+def test_grad_density_is_that_of_the_gradient_that_the_convolution_gets():
     torch.manual_seed(0)
     for placement in ("output", "input", "none"):
         conv = SparseConv2d(4, 4, 1, placement=placement, history=0, measure_every=1, bias=False)
@@ -103,7 +104,7 @@ def test_every_nth_training_step_is_measured():
     assert expected == [1 / 8, 1 / 8, 1 / 8, 4 / 8, 4 / 8]
 
 
-def test_stats_are_none_where_nothing_was_measured():
+def test_unmeasured_values_are_none():
     model = convert(small_net())
     assert set(stats(model)["2"]) == {None}
     step(model, 0)
@@ -113,7 +114,7 @@ def test_stats_are_none_where_nothing_was_measured():
 
 
 @pytest.mark.parametrize("backend", ["auto", "dense", "sparse"])
-def test_stats_name_what_explain_chooses(backend):
+def test_stats_report_the_backends_that_explain_chooses(backend):
     conv = SparseConv2d(4, 4, 3, padding=1, backend=backend, measure_every=1, history=0)
     conv(torch.randn(2, 4, 8, 8)).square().sum().backward()
     measured = stats(conv)[""]
@@ -134,15 +135,17 @@ def test_stats_name_what_explain_chooses(backend):
     "padding_mode, shape, padding",
     [
         ("zeros", (2, 4, 6, 5), (1, 2)),
-        # Padded by the module: one row and two columns on each side.
+        # The module pads one row and two columns on each side before it calls conv2d.
         ("circular", (2, 4, 8, 9), (0, 0)),
     ],
 )
-def test_stats_ask_explain_about_the_call_that_was_made(monkeypatch, padding_mode, shape, padding):
-    asked = []
+def test_stats_pass_the_arguments_of_the_last_call_to_explain(
+    monkeypatch, padding_mode, shape, padding
+):
+    calls = []
 
     def explain(*args, **options):
-        asked.append((args, options))
+        calls.append((args, options))
         return sparsetrain.explain(*args, **options)
 
     monkeypatch.setattr(inspection, "explain", explain)
@@ -164,7 +167,7 @@ def test_stats_ask_explain_about_the_call_that_was_made(monkeypatch, padding_mod
     dy = torch.randn_like(y).relu()
     y.backward(dy)
     stats(conv)
-    assert asked == [
+    assert calls == [
         (
             (shape, (8, 2, 3, 2), (2, 1), padding, (1, 1), 2),
             dict(
@@ -187,14 +190,14 @@ def test_stats_of_an_unconverted_model_are_refused():
 
 @pytest.mark.parametrize("arguments", CONFIGURATIONS, ids=str)
 @pytest.mark.parametrize("shape", [(2, 4, 7, 6), (4, 7, 6)], ids=["batched", "unbatched"])
-def test_stats_know_the_backend_of_whatever_was_run(arguments, shape):
+def test_stats_report_a_forced_backend_for_every_configuration(arguments, shape):
     conv = SparseConv2d(4, 8, **arguments, backend="sparse")
     conv(torch.randn(shape)).sum().backward()
     measured = stats(conv)[""]
     assert (measured.forward, measured.grad_input, measured.grad_weight) == ("sparse",) * 3
 
 
-def test_stats_ask_for_the_dtype_that_autocast_computes_in():
+def test_the_last_call_has_the_dtype_that_autocast_chose():
     conv = SparseConv2d(4, 4, 1)
     x = torch.randn(1, 4, 2, 2)
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,20 +1,22 @@
-"""Laws of SparseConv2d: a convolution like torch's, that prunes one gradient."""
+"""Laws of SparseConv2d: it convolves as nn.Conv2d does and prunes one gradient."""
 
 import copy
 
 import pytest
 import torch
-from helpers.nets import CONFIGURATIONS, density, message, same, small_net
+from helpers.nets import CONFIGURATIONS, density, message, same, small_net, step
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sparsetrain import SparseConv2d, convert, pruning, revert
+import sparsetrain
+from sparsetrain import SparseConv2d, convert, describe, pruning, revert, stats
+from sparsetrain.nn import LastCall, NonzeroCounter
 
 
 @pytest.mark.parametrize("arguments", CONFIGURATIONS, ids=str)
 @pytest.mark.parametrize("backend", ["dense", "sparse"])
 @pytest.mark.parametrize("shape", [(2, 4, 7, 6), (4, 7, 6)], ids=["batched", "unbatched"])
-def test_the_module_is_conv2d_when_nothing_is_pruned(arguments, backend, shape):
+def test_an_unpruned_layer_equals_nn_conv2d(arguments, backend, shape):
     torch.manual_seed(0)
     plain = nn.Conv2d(4, 8, **arguments, dtype=torch.float64)
     sparse = SparseConv2d(4, 8, **arguments, dtype=torch.float64, backend=backend, rate=0)
@@ -29,11 +31,11 @@ def test_the_module_is_conv2d_when_nothing_is_pruned(arguments, backend, shape):
         results.append([y, leaf.grad, *(p.grad for p in conv.parameters())])
     if backend == "dense":
         assert same(*results)
-    for one, two in zip(*results, strict=True):
-        torch.testing.assert_close(one, two)
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
-def test_the_constructor_takes_its_own_arguments_by_keyword():
+def test_the_constructor_accepts_positional_arguments_of_conv2d_and_keywords():
     conv = SparseConv2d(3, 4, 3, 2, 1, density=0.2, history=2, placement="input", seed=7)
     assert (conv.stride, conv.padding) == ((2, 2), (1, 1))
     assert (conv.pruner.density, conv.pruner.history, conv.placement) == (0.2, 2, "input")
@@ -61,7 +63,7 @@ def test_the_constructor_takes_its_own_arguments_by_keyword():
         (dict(rate=1), ValueError, "PruneGrad: expected rate to be in [0, 1), got 1"),
     ],
 )
-def test_the_constructor_refuses(arguments, kind, sentence):
+def test_the_constructor_refuses_arguments_out_of_range(arguments, kind, sentence):
     assert message(kind, lambda: SparseConv2d(3, 4, 3, **arguments)) == f"sparsetrain.{sentence}"
 
 
@@ -77,7 +79,7 @@ def test_repr_names_backend_placement_and_pruner():
 
 
 @pytest.mark.parametrize("placement", ["output", "input", "none"])
-def test_each_placement_prunes_its_gradient_and_no_other(placement):
+def test_each_placement_prunes_one_gradient_only(placement):
     torch.manual_seed(0)
     conv = SparseConv2d(4, 4, 3, placement=placement, history=0, seed=1)
     plain = revert(copy.deepcopy(conv))
@@ -93,27 +95,27 @@ def test_each_placement_prunes_its_gradient_and_no_other(placement):
 
 
 class Backends(TorchDispatchMode):
-    """Notes the backend argument of every convolution of ours."""
+    """Records the backend argument of every operator of this package."""
 
     def __init__(self):
         super().__init__()
-        self.seen = []
+        self.backends = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func.namespace == "sparsetrain":
-            self.seen.append(args[-1])
+            self.backends.append(args[-1])
         return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("backend", ["sparse", "dense"])
-def test_the_backend_reaches_all_three_passes(backend):
+def test_the_backend_reaches_the_forward_and_the_backward_operator(backend):
     conv = SparseConv2d(2, 2, 1, backend=backend, placement="none")
-    with Backends() as recorded:
+    with Backends() as recorder:
         conv(torch.randn(1, 2, 3, 3, requires_grad=True)).sum().backward()
-    assert recorded.seen == [backend] * 2
+    assert recorder.backends == [backend] * 2
 
 
-def test_eval_and_no_grad_touch_no_state():
+def test_eval_mode_and_no_grad_change_no_state():
     model = convert(small_net(), measure_every=1)
     x = torch.randn(2, 3, 8, 8)
     states = [m.state.clone() for m in model.modules() if hasattr(m, "state")]
@@ -126,7 +128,7 @@ def test_eval_and_no_grad_touch_no_state():
 
 
 @pytest.mark.parametrize("placement", ["output", "input", "none"])
-def test_an_activation_may_work_in_place_behind_the_module(placement):
+def test_an_activation_may_overwrite_the_output(placement):
     conv = SparseConv2d(4, 4, 3, placement=placement, history=9, measure_every=1)
     x = torch.randn(2, 4, 6, 6)
     grads = []
@@ -135,3 +137,35 @@ def test_an_activation_may_work_in_place_behind_the_module(placement):
         nn.LeakyReLU(0.1, inplace)(conv(x.clone().requires_grad_())).square().sum().backward()
         grads.append([p.grad.clone() for p in conv.parameters()])
     assert same(*grads)
+
+
+def renamed(dictionary, new_names):
+    return {new_names.get(name, name): value for name, value in dictionary.items()}
+
+
+def attributes_of_an_older_version(module):
+    """A module's attributes under the names that they had in pickles of the first versions."""
+    attributes = renamed(vars(module), {"_last_call": "seen", "reason": "rule"})
+    if "_density_slot" in attributes:
+        attributes["lagged"] = attributes.pop("_density_slot")
+    children = {"input_counter": "input_observer", "grad_counter": "grad_observer"}
+    attributes["_modules"] = renamed(attributes["_modules"], children)
+    return attributes
+
+
+def test_pickles_of_older_versions_are_restored():
+    model = convert(small_net(), history=1, measure_every=1)
+    for i in range(2):
+        step(model, i)
+    expected, restored = model[6], SparseConv2d.__new__(SparseConv2d)
+    attributes = attributes_of_an_older_version(expected)
+    for name, child in attributes["_modules"].items():
+        copied = type(child).__new__(type(child))
+        copied.__setstate__(attributes_of_an_older_version(child))
+        attributes["_modules"][name] = copied
+    restored.__setstate__(attributes)
+    assert set(vars(restored)) == set(vars(expected))
+    assert set(restored._modules) == {"pruner", "input_counter", "grad_counter"}
+    assert set(vars(restored.pruner)) == set(vars(expected.pruner))
+    assert stats(restored) == stats(expected) and describe(restored) == describe(expected)
+    assert sparsetrain.nn.Observer is NonzeroCounter and sparsetrain.nn.Seen is LastCall

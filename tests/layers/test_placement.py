@@ -1,4 +1,4 @@
-"""Where pruning goes, by hand: small nets for each rule, torchvision's for the whole."""
+"""Laws of placement: small networks for each rule, and torchvision's models counted by hand."""
 
 from collections import Counter
 
@@ -12,23 +12,24 @@ from sparsetrain.placement import decide
 
 
 class Net(nn.Module):
-    """A trained stem, the convolution in question, `c`, and what a test puts behind it."""
+    """A trained layer, the convolution `c`, and the operations that a test appends."""
 
-    def __init__(self, behind, **modules):
+    def __init__(self, rest, **modules):
         super().__init__()
         self.stem = nn.Linear(8, 8)
         self.c = nn.Conv2d(8, 8, 1)
-        self.behind = behind
+        self.rest = rest
         for name, module in modules.items():
             self.add_module(name, module)
 
     def forward(self, x):
         x = self.stem(x)
-        return self.behind(self, x, self.c(x))
+        return self.rest(self, x, self.c(x))
 
 
-def decided(behind, **modules):
-    return decide(Net(behind, **modules))["c"]
+def decided(rest, **modules):
+    """The decision for a convolution with output y, after which `rest(net, x, y)` runs."""
+    return decide(Net(rest, **modules))["c"]
 
 
 RELUS = [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(), nn.Threshold(0, 0), nn.Hardshrink(), nn.Softshrink()]
@@ -52,7 +53,7 @@ DENSE = [
 
 
 @pytest.mark.parametrize("module", RELUS, ids=lambda m: type(m).__name__)
-def test_before_a_relu_the_input(module):
+def test_before_a_relu_the_gradient_of_the_input_is_pruned(module):
     assert decided(lambda s, x, y: s.m(y), m=module) == (
         "input",
         f"next is {type(module).__name__}",
@@ -60,7 +61,7 @@ def test_before_a_relu_the_input(module):
 
 
 @pytest.mark.parametrize("module", NORMS + DENSE, ids=lambda m: type(m).__name__)
-def test_before_a_norm_or_a_smooth_activation_the_output(module):
+def test_before_a_norm_or_a_smooth_activation_the_gradient_of_the_output_is_pruned(module):
     assert decided(lambda s, x, y: s.m(y), m=module) == (
         "output",
         f"next is {type(module).__name__}",
@@ -85,11 +86,11 @@ FUNCTIONS = [
 
 
 @pytest.mark.parametrize("function, placement, name", FUNCTIONS)
-def test_functional_forms(function, placement, name):
+def test_functions_and_methods_count_like_modules(function, placement, name):
     assert decided(lambda s, x, y: function(y)) == (placement, f"next is {name}")
 
 
-OPEN = [
+PASSTHROUGH = [
     lambda s, x, y: y + x,
     lambda s, x, y: torch.add(x, y),
     lambda s, x, y: x.add_(y),
@@ -113,51 +114,52 @@ OPEN = [
 ]
 
 
-@pytest.mark.parametrize("through", OPEN)
+@pytest.mark.parametrize("through", PASSTHROUGH)
 @pytest.mark.parametrize("end, placement", [(F.relu, "input"), (F.silu, "output")])
 @pytest.mark.parametrize("module", [nn.MaxPool2d(2), nn.Dropout(), nn.Identity(), nn.Upsample(2)])
-def test_looks_through_what_hands_zeros_on(through, end, placement, module):
+def test_the_operation_after_a_passthrough_operation_decides(through, end, placement, module):
     decision = decided(lambda s, x, y: end(through(s, x, y)), m=module)
     assert decision == (placement, f"next is {end.__name__}")
 
 
 def test_one_dense_branch_makes_the_gradient_dense():
     norm = nn.BatchNorm2d(8)
-    for behind in (
+    for rest in (
         lambda s, x, y: s.norm(y) + F.relu(y),
         lambda s, x, y: F.relu(y) + s.norm(y),
     ):
-        assert decided(behind, norm=norm) == ("output", "next is BatchNorm2d")
+        assert decided(rest, norm=norm) == ("output", "next is BatchNorm2d")
     assert decided(lambda s, x, y: F.relu(y) + F.gelu(y)) == ("output", "next is gelu")
     assert decided(lambda s, x, y: (y, F.relu(y))) == ("output", "next is the model's output")
 
 
-def test_relus_on_all_branches_are_a_relu():
+def test_relus_on_all_branches_count_as_one():
     assert decided(lambda s, x, y: F.relu(y) + F.relu(y + x)).placement == "input"
 
 
 def test_uses_without_gradient_do_not_count():
-    def behind(_, x, y):
+    def rest(_, x, y):
         shaped = F.relu(y).view(y.shape[0], y.size(1), -1)
         return shaped + y.detach().exp().sum()
 
-    assert decided(behind) == ("input", "next is relu")
+    assert decided(rest) == ("input", "next is relu")
 
 
-def test_stochastic_depth_written_out_is_looked_through():
-    def behind(_, x, y):
+def test_hand_written_stochastic_depth_is_passthrough():
+    def rest(_, x, y):
         keep = y.new_empty((y.shape[0],) + (1,) * (y.ndim - 1)).bernoulli_(0.9)
         return F.relu(x + y * keep)
 
-    assert decided(behind) == ("input", "next is relu")
+    assert decided(rest) == ("input", "next is relu")
 
 
-def test_a_result_nobody_uses():
-    assert decided(lambda s, x, y: x) == ("output", "nothing behind it")
+def test_before_an_unused_result_the_gradient_of_the_output_is_pruned():
+    assert decided(lambda s, x, y: x) == ("output", "nothing follows")
 
 
-def first_then(*behind):
-    return decide(nn.Sequential(nn.Conv2d(3, 6, 3), *behind))["0"]
+def first_then(*rest):
+    """The decision for a first convolution before some modules."""
+    return decide(nn.Sequential(nn.Conv2d(3, 6, 3), *rest))["0"]
 
 
 def test_a_first_convolution_has_no_input_gradient_to_prune():
@@ -165,7 +167,7 @@ def test_a_first_convolution_has_no_input_gradient_to_prune():
     assert first_then(nn.BatchNorm2d(6)) == ("output", "next is BatchNorm2d")
 
 
-def test_first_means_no_parameter_before_it():
+def test_a_convolution_is_first_if_no_parameter_precedes_it():
     class Prepared(nn.Module):
         def __init__(self):
             super().__init__()
@@ -181,7 +183,7 @@ def test_first_means_no_parameter_before_it():
     assert decisions["a"].placement == "none" and decisions["b"].placement == "input"
 
 
-def test_depthwise_is_left_unpruned():
+def test_depthwise_convolutions_are_not_pruned():
     model = nn.Sequential(nn.Conv2d(6, 6, 3, groups=6), nn.BatchNorm2d(6))
     assert decide(model)["0"] == ("none", "depthwise")
     model = nn.Sequential(nn.Conv2d(6, 6, 3, groups=3), nn.BatchNorm2d(6))
@@ -191,7 +193,7 @@ def test_depthwise_is_left_unpruned():
 
 
 class Shared(nn.Module):
-    """One convolution, several surroundings."""
+    """Calls one convolution several times, each time before another module."""
 
     def __init__(self, *ends):
         super().__init__()
@@ -203,7 +205,7 @@ class Shared(nn.Module):
         return x
 
 
-def test_a_shared_convolution_is_pruned_where_every_use_allows_it():
+def test_a_shared_convolution_gets_a_placement_that_suits_all_its_calls():
     relu, norm = nn.ReLU(), nn.BatchNorm2d(3)
     assert decide(Shared(norm, norm))["c"] == ("output", "next is BatchNorm2d")
     assert decide(Shared(norm, relu))["c"] == (
@@ -216,12 +218,12 @@ def test_a_shared_convolution_is_pruned_where_every_use_allows_it():
     )
 
 
-def test_a_model_that_is_a_convolution():
+def test_a_single_convolution_is_a_model():
     assert decide(nn.Conv2d(3, 3, 1)) == {"": ("output", "the model is this convolution")}
 
 
 class Untraceable(nn.Module):
-    """The same layers twice over, behind a question that a proxy cannot answer."""
+    """Branches on values, so that torch.fx cannot trace it."""
 
     def __init__(self, *layers):
         super().__init__()
@@ -236,7 +238,7 @@ class MyNorm(nn.Module):
         return x
 
 
-def test_registration_order_stands_in_for_a_trace_and_says_so():
+def test_registration_order_replaces_a_failed_trace_and_the_reason_says_so():
     layers = [
         nn.Conv2d(3, 4, 1),
         nn.ReLU(),
@@ -252,14 +254,16 @@ def test_registration_order_stands_in_for_a_trace_and_says_so():
         nn.Conv2d(4, 4, 1),
     ]
     decisions = decide(Untraceable(*layers))
-    rules = {name.removeprefix("layers."): d.reason.split("; ")[0] for name, d in decisions.items()}
-    assert rules == {
+    reasons = {
+        name.removeprefix("layers."): d.reason.split("; ")[0] for name, d in decisions.items()
+    }
+    assert reasons == {
         "0": "first convolution, next is ReLU",
         "2": "next is ReLU",
         "5": "next is BatchNorm2d",
         "7": "next is MyNorm",
         "9": "depthwise",
-        "11": "nothing behind it",
+        "11": "nothing follows",
     }
     placements = [d.placement for d in decisions.values()]
     assert placements == ["none", "input", "output", "output", "none", "output"]
@@ -268,7 +272,7 @@ def test_registration_order_stands_in_for_a_trace_and_says_so():
     )
 
 
-def test_a_convolution_that_is_never_called_goes_by_registration_order():
+def test_registration_order_decides_for_a_convolution_that_is_never_called():
     model = Net(
         lambda s, x, y: F.relu(y), spare=nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
     )
@@ -280,7 +284,7 @@ def test_a_convolution_that_is_never_called_goes_by_registration_order():
     )
 
 
-def test_the_model_is_read_as_it_trains_and_left_as_it_was():
+def test_a_model_is_traced_in_training_mode_and_not_changed():
     class Branches(nn.Module):
         def __init__(self):
             super().__init__()
@@ -302,15 +306,16 @@ def test_the_model_is_read_as_it_trains_and_left_as_it_was():
 
 
 def torchvision_model(name):
-    """Its structure: only regnet needs numbers to compute its widths."""
+    """A model without storage, except for regnet, which computes its widths from tensor values."""
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         return torchvision.models.get_model(name, **options)
 
 
-# Counted by hand in the papers' tables or torchvision's source: (placement, rule) -> convolutions.
+# Numbers of convolutions by (placement, reason), counted by hand in the papers' tables or in
+# torchvision's source.
 BY_HAND = {
-    # 8 basic blocks of 2, 3 projections and the stem, each followed by its own BatchNorm.
+    # 8 basic blocks of 2, 3 projections and the stem, each with a BatchNorm of its own.
     "resnet18": {("output", "next is BatchNorm2d"): 20},
     "vgg11_bn": {("output", "next is BatchNorm2d"): 8},
     "vgg11": {("none", "first convolution, next is ReLU"): 1, ("input", "next is ReLU"): 7},
@@ -324,7 +329,7 @@ BY_HAND = {
     "mobilenet_v2": {("output", "next is BatchNorm2d"): 35, ("none", "depthwise"): 17},
     # Pre-activation: the second convolution of a layer reaches a norm through concatenation.
     "densenet121": {("output", "next is BatchNorm2d"): 120},
-    # 18 blocks; linear layers do the rest; the stem and 3 downsampling convolutions feed a norm.
+    # 18 blocks of one depthwise convolution and linear layers; stem and 3 for downsampling.
     "convnext_tiny": {("none", "depthwise"): 18, ("output", "next is LayerNorm2d"): 4},
     "googlenet": {("output", "next is BatchNorm2d"): 59},
     "inception_v3": {("output", "next is BatchNorm2d"): 96},
@@ -344,17 +349,6 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_torchvision_models(name):
+def test_placements_of_torchvision_models_are_those_counted_by_hand(name):
     decisions = decide(torchvision_model(name))
     assert Counter(tuple(d) for d in decisions.values()) == BY_HAND[name]
-
-
-def test_the_layers_of_alexnet():
-    placements = {name: d.placement for name, d in decide(torchvision_model("alexnet")).items()}
-    assert placements == {
-        "features.0": "none",
-        "features.3": "input",
-        "features.6": "input",
-        "features.8": "input",
-        "features.10": "input",
-    }

@@ -1,4 +1,4 @@
-"""Laws of PruneGrad: what it does to a gradient, and what its state survives."""
+"""Laws of PruneGrad: what it does to a gradient, and that copies and casts keep its state."""
 
 import copy
 import math
@@ -42,13 +42,13 @@ OUT_OF_RANGE = [
 
 
 @pytest.mark.parametrize("arguments, kind, sentence", OUT_OF_RANGE)
-def test_arguments_out_of_range_are_one_sentence(arguments, kind, sentence):
+def test_arguments_out_of_range_are_refused(arguments, kind, sentence):
     with pytest.raises(kind) as error:
         PruneGrad(**arguments)
     assert str(error.value) == f"sparsetrain.PruneGrad: {sentence}"
 
 
-def test_set_rate_refuses_in_its_own_name_and_changes_nothing():
+def test_a_refused_rate_changes_nothing():
     pruner = PruneGrad(0.5)
     with pytest.raises(ValueError, match=r"^sparsetrain\.PruneGrad\.set_rate: expected rate to be"):
         pruner.set_rate(2.0)
@@ -59,7 +59,7 @@ def test_set_rate_refuses_in_its_own_name_and_changes_nothing():
 @pytest.mark.parametrize(
     "arguments, factor",
     [
-        (dict(), 1.2533141 * 1.6448536),  # sqrt(pi/2) * Phi^-1(.95), the default rate
+        (dict(), 1.2533141 * 1.6448536),  # sqrt(pi / 2) * Phi^-1(0.95), for the default rate of 0.9
         (dict(rate=0), 0.0),
         (dict(rate=0.5), 1.2533141 * 0.6744898),
         (dict(rate=0.99), 1.2533141 * 2.5758293),
@@ -67,11 +67,11 @@ def test_set_rate_refuses_in_its_own_name_and_changes_nothing():
         (dict(density=0.1), 10.0),
     ],
 )
-def test_factor_is_the_threshold_in_units_of_the_mean_gradient(arguments, factor):
+def test_the_factor_is_threshold_divided_by_mean_gradient(arguments, factor):
     assert PruneGrad(**arguments).factor == pytest.approx(factor, abs=1e-6)
 
 
-def test_factor_grows_with_the_rate_up_to_the_last_float_below_one():
+def test_the_factor_grows_with_the_rate_and_is_finite_for_all_rates_below_one():
     rates = [0.0, 0.1, 0.9, 1 - 1e-9, math.nextafter(1.0, 0.0)]
     factors = [PruneGrad(rate).factor for rate in rates]
     assert factors == sorted(set(factors)) and math.isfinite(factors[-1])
@@ -79,7 +79,7 @@ def test_factor_grows_with_the_rate_up_to_the_last_float_below_one():
 
 
 def backward(pruner, grad):
-    """What `pruner` makes of a gradient."""
+    """The pruned gradient."""
     x = torch.zeros_like(grad, requires_grad=True)
     pruner(x).backward(grad)
     return x.grad
@@ -91,7 +91,7 @@ def gradients(count, seed=0):
 
 
 @pytest.mark.parametrize("history", [0, 1, 3])
-def test_nothing_is_pruned_before_the_history_is_full_then_by_its_mean(history):
+def test_the_threshold_is_the_factor_times_the_mean_of_a_full_history(history):
     pruner = PruneGrad(0.9, history)
     grads = gradients(6)
     for i, grad in enumerate(grads):
@@ -109,7 +109,7 @@ def test_nothing_is_pruned_before_the_history_is_full_then_by_its_mean(history):
         assert 0 < (pruned == 0).double().mean() < 0.9
 
 
-def test_rate_zero_prunes_nothing_ever():
+def test_rate_zero_prunes_nothing():
     pruner = PruneGrad(0.0, history=1)
     for grad in gradients(3):
         assert torch.equal(backward(pruner, grad), grad)
@@ -122,7 +122,7 @@ def test_a_density_bounds_the_expected_density():
     assert density <= 0.1 + 4 * math.sqrt(0.1 * 0.9 / 100_000)  # 4 standard errors
 
 
-def test_a_changed_rate_acts_in_the_next_backward():
+def test_a_changed_rate_applies_in_the_next_backward_pass():
     pruner = PruneGrad(0.5, history=2)
     for grad in gradients(3):
         backward(pruner, grad)
@@ -133,25 +133,26 @@ def test_a_changed_rate_acts_in_the_next_backward():
     assert pruner.state[pruning.THRESHOLD].item() == pytest.approx(4 * mean, rel=1e-6)
 
 
-def test_each_backward_draws_its_own_numbers():
+def test_every_backward_pass_draws_new_random_numbers():
     pruner = PruneGrad(0.9, history=0, seed=1)
     grad = gradients(1)[0]
     assert not torch.equal(backward(pruner, grad), backward(pruner, grad))
 
 
-def test_without_a_gradient_to_prune_the_input_itself_comes_back():
+def test_the_input_itself_is_returned_if_no_gradient_will_be_pruned():
     pruner = PruneGrad()
     x = torch.randn(3, requires_grad=True)
     with torch.no_grad():
         assert pruner(x) is x
-    assert pruner(x.detach()) is not None and pruner(y := x.detach()) is y
+    detached = x.detach()
+    assert pruner(detached) is detached
     assert pruner.eval()(x) is x
     assert pruner.state[pruning.PUSHES] == 0
 
 
 def test_the_state_is_neither_parameter_nor_buffer():
     pruner = PruneGrad(history=2)
-    assert pruner.state.shape == (17,)
+    assert pruner.state.shape == (pruning.HEADER + 2,)
     assert not list(pruner.parameters()) and not list(pruner.buffers()) and not pruner.state_dict()
 
 
@@ -167,7 +168,7 @@ def test_the_state_is_neither_parameter_nor_buffer():
         lambda m: m.share_memory(),
     ],
 )
-def test_the_state_keeps_dtype_and_values_whatever_is_done_to_the_module(change):
+def test_casting_and_moving_the_module_keep_the_state(change):
     model = nn.Sequential(PruneGrad(seed=2**53 - 1))
     backward(model[0], gradients(1)[0])
     before = model[0].state.clone()
@@ -175,13 +176,13 @@ def test_the_state_keeps_dtype_and_values_whatever_is_done_to_the_module(change)
     assert model[0].state.dtype == torch.float64 and torch.equal(model[0].state, before)
 
 
-def test_a_pruner_made_under_a_device_context_has_real_values():
+def test_a_pruner_made_in_the_context_of_the_meta_device_has_real_values():
     with torch.device("meta"):
         assert PruneGrad(seed=3).state[pruning.SEED].item() == 3
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_a_copy_goes_on_alike_and_apart(copied):
+def test_a_copy_prunes_like_the_original_with_a_state_of_its_own(copied):
     pruner = PruneGrad(0.7, history=1)
     first, second = gradients(2)
     backward(pruner, first)
@@ -192,7 +193,7 @@ def test_a_copy_goes_on_alike_and_apart(copied):
     assert not torch.equal(pruner.state, twin.state)
 
 
-def test_default_seeds_differ_and_leave_the_random_stream_alone():
+def test_default_seeds_differ_and_consume_no_random_numbers():
     before = torch.get_rng_state()
     seeds = [PruneGrad().state[pruning.SEED].item() for _ in range(20)]
     assert torch.equal(torch.get_rng_state(), before)
@@ -203,11 +204,11 @@ def test_default_seeds_differ_and_leave_the_random_stream_alone():
 def test_derived_seeds_follow_the_global_seed_and_the_name():
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        one = pruning.derive_seed("a"), pruning.derive_seed("b")
+        seeds = pruning.derive_seed("a"), pruning.derive_seed("b")
         torch.rand(5)
-        assert one == (pruning.derive_seed("a"), pruning.derive_seed("b"))
+        assert seeds == (pruning.derive_seed("a"), pruning.derive_seed("b"))
         torch.manual_seed(2)
-        assert len({*one, pruning.derive_seed("a")}) == 3
+        assert len({*seeds, pruning.derive_seed("a")}) == 3
 
 
 def seed_as(monkeypatch, rank, seed=5):
@@ -217,13 +218,13 @@ def seed_as(monkeypatch, rank, seed=5):
 
 
 @pytest.mark.parametrize("seed", [0, 5, 2**53 - 1])
-def test_each_rank_has_its_own_seed(monkeypatch, seed):
+def test_every_rank_has_a_different_seed(monkeypatch, seed):
     seeds = [seed_as(monkeypatch, rank, seed) for rank in range(64)]
     assert seeds[0] == seed and len(set(seeds)) == 64
     assert all(0 <= s < 2**53 and s == int(s) for s in seeds)
 
 
-def test_the_rank_may_become_known_after_construction(monkeypatch):
+def test_the_seed_follows_a_rank_that_becomes_known_after_construction(monkeypatch):
     known_early = seed_as(monkeypatch, 7)
     monkeypatch.delenv("RANK")
     pruner = PruneGrad(seed=5)
@@ -235,6 +236,6 @@ def test_the_rank_may_become_known_after_construction(monkeypatch):
         assert pruner.state[pruning.SEED] == seed
 
 
-def test_repr_says_what_was_asked_for():
+def test_repr_shows_rate_or_density_and_history():
     assert repr(PruneGrad()) == "PruneGrad(rate=0.9, history=4)"
     assert repr(PruneGrad(density=0.1, history=0)) == "PruneGrad(density=0.1, history=0)"

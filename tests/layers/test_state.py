@@ -1,4 +1,4 @@
-"""Laws of pruning_state: resumption is bit-exact, and refused where it could not be."""
+"""Laws of pruning_state and load_pruning_state: resumption is bit-exact or refused."""
 
 import copy
 import io
@@ -6,13 +6,15 @@ import math
 
 import pytest
 import torch
+from helpers.nets import pruner_states, same
 from torch import nn
 
 from sparsetrain import PruneGrad, load_pruning_state, pruning, pruning_state
+from sparsetrain.state import VERSION
 
 
 def pruned_model(history=2):
-    """Two pruners under names of their own."""
+    """Two pruners, named "0" and "2"."""
     return nn.Sequential(
         PruneGrad(0.9, history, seed=1), nn.Tanh(), PruneGrad(0.8, history, seed=2)
     )
@@ -43,7 +45,7 @@ def test_a_pruning_state_is_a_copy_on_the_cpu():
     model = pruned_model()
     state = pruning_state(model)
     assert set(state) == {"version", "world_size", "rank", "costs", "pruners"}
-    assert (state["version"], state["world_size"], state["rank"]) == (2, 1, 0)
+    assert (state["version"], state["world_size"], state["rank"]) == (VERSION, 1, 0)
     assert list(state["pruners"]) == ["0", "2"]
     before = state["pruners"]["0"].clone()
     step(model, 0)
@@ -64,6 +66,7 @@ def test_a_state_saved_before_the_first_step_resumes():
 
 
 def used_state(**changes):
+    """The state of a model after three steps, with some entries replaced."""
     model = pruned_model()
     for i in range(3):
         step(model, i)
@@ -71,22 +74,23 @@ def used_state(**changes):
 
 
 def refused(state, kind=ValueError, model=None, **options):
-    """The sentence with which `state` is refused; the model stays as it was."""
+    """The message that refuses `state`, without its prefix; the model must not change."""
     model = model or pruned_model()
-    before = copy.deepcopy([m.state for m in model.modules() if isinstance(m, PruneGrad)])
+    before = copy.deepcopy(pruner_states(model))
     with pytest.raises(kind) as error:
         load_pruning_state(model, state, **options)
-    after = [m.state for m in model.modules() if isinstance(m, PruneGrad)]
-    assert all(map(torch.equal, before, after))
+    assert same(before, pruner_states(model))
     assert str(error.value).startswith("sparsetrain.load_pruning_state: expected ")
     return str(error.value).removeprefix("sparsetrain.load_pruning_state: ")
 
 
 def test_another_version_is_refused():
-    assert refused(used_state(version=1)) == "expected the state's version to be 2, got 1"
+    assert refused(used_state(version=VERSION + 1)) == (
+        f"expected the state's version to be {VERSION}, got {VERSION + 1}"
+    )
 
 
-def test_what_is_no_state_is_refused():
+def test_a_value_that_is_not_a_pruning_state_is_refused():
     keys = "version, world_size, rank, costs, pruners"
     sentence = f"expected state to be a dict with the keys {keys}, got "
     assert refused([1], TypeError) == sentence + "list"
@@ -109,7 +113,7 @@ def test_many_other_pruners_are_counted():
     )
 
 
-def test_a_pruner_too_many_is_refused():
+def test_an_additional_pruner_is_refused():
     state = used_state()
     state["pruners"]["3"] = state["pruners"]["2"]
     assert "got none missing and 3 unexpected" in refused(state)
@@ -142,12 +146,11 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.parametrize("what", IMPOSSIBLE)
-def test_impossible_values_are_refused(what):
-    slot, value = IMPOSSIBLE[what]
+@pytest.mark.parametrize("slot, value", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_impossible_values_are_refused(slot, value):
     state = used_state()
     state["pruners"]["2"][slot] = value
-    expected = f"expected the state of '2' to be one of possible values, got {value} in slot {slot}"
+    expected = f"expected the state of '2' to be possible values, got {value} in slot {slot}"
     assert refused(state, strict=False) == expected
 
 
@@ -171,17 +174,17 @@ def test_resuming_restores_rates_and_densities():
     ]
 
 
-@pytest.mark.parametrize("what, wanted", [("world_size", 1), ("rank", 0)])
-def test_another_world_size_or_rank_is_refused_unless_told_otherwise(what, wanted):
-    state = used_state(**{what: 3})
+@pytest.mark.parametrize("key, expected", [("world_size", 1), ("rank", 0)])
+def test_another_world_size_or_rank_is_refused_if_strict(key, expected):
+    state = used_state(**{key: 3})
     assert refused(state) == (
-        f"expected the state's {what.replace('_', ' ')} to be {wanted}, got 3. "
+        f"expected the state's {key.replace('_', ' ')} to be {expected}, got 3. "
         "Save and load one state per rank, or pass strict=False to resume with other masks"
     )
     load_pruning_state(pruned_model(), state, strict=False)
 
 
-def test_the_state_of_another_rank_is_shifted_to_this_ranks_numbers(monkeypatch):
+def test_a_state_of_another_rank_draws_the_numbers_of_this_rank(monkeypatch):
     monkeypatch.setattr(pruning.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(pruning.dist, "get_world_size", lambda: 4)
 
@@ -199,7 +202,7 @@ def test_the_state_of_another_rank_is_shifted_to_this_ranks_numbers(monkeypatch)
     assert as_rank(1, state)[1] == as_rank(1)[1] != seed
 
 
-def test_another_batch_size_is_refused_by_the_next_backward_unless_told_otherwise():
+def test_another_batch_size_is_refused_by_the_next_backward_pass_if_strict():
     model = pruned_model()
     load_pruning_state(model, used_state())
     with pytest.raises(Exception, match=r"sparsetrain::prune_step: expected"):
@@ -212,7 +215,7 @@ def test_another_batch_size_is_refused_by_the_next_backward_unless_told_otherwis
     ("key", "value", "kind"),
     [("pruners", [], "dict"), ("rank", None, "int"), ("world_size", "2", "int")],
 )
-def test_states_of_other_types_are_refused(key, value, kind):
+def test_entries_of_other_types_are_refused(key, value, kind):
     model = pruned_model()
     state = {**pruning_state(model), key: value}
     expected = f"the state's {key} to be of type {kind}, got {type(value).__name__}"

@@ -2,26 +2,19 @@
 
 import copy
 import itertools
-import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from test_formats import assert_documented
+from helpers.instruction_sets import instruction_set
 
 import sparsetrain
-from sparsetrain.__main__ import main
 from sparsetrain._native import _C, PASSES
 from sparsetrain.tuning import cpu as tuning
-from sparsetrain.tuning import fit
 
-COSTS = "## Costs of `auto`: `python -m sparsetrain tune FILE`"
 SHAPES = [
-    # N, C, H, W, K, R, S, padding: no vector is full somewhere, kernels of one tap to 81.
+    # N, C, H, W, K, R, S, padding: with partly filled vectors, and kernels of 1 to 81 taps.
     (4, 19, 9, 11, 35, 3, 3, (1, 1)),
     (2, 64, 8, 8, 32, 5, 3, (2, 0)),
     (3, 16, 7, 7, 64, 1, 1, (0, 0)),
@@ -32,13 +25,13 @@ SHAPES = [
 
 @pytest.fixture
 def own_costs():
-    """Leaves the table that ships behind."""
+    """Restores the table that ships after the test."""
     yield
     sparsetrain.set_costs(None)
 
 
 def grad_weight(dy, x, w, padding, backend):
-    """dw alone, stride 1."""
+    """The gradient of the weight alone, stride 1."""
     rest = ([1, 1], list(padding), [1, 1], 1, [False, True, False], backend)
     return torch.ops.sparsetrain.conv2d_backward(dy, x, w, *rest)[1]
 
@@ -46,14 +39,14 @@ def grad_weight(dy, x, w, padding, backend):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_grad_weight_from_the_zeros_of_x_equals_torch_in_float64(shape, dtype, layout):
+def test_grad_weight_that_skips_zeros_of_x_equals_torch_in_float64(shape, dtype, layout):
     n, c, h, w, k, r, s, padding = shape
     g = torch.Generator().manual_seed(0)
     x = torch.randn(n, c, h, w, generator=g) * (torch.rand(n, c, h, w, generator=g) < 0.2)
     weight = torch.randn(k, c, r, s, generator=g)
     dy = torch.randn(torch.nn.functional.conv2d(x, weight, padding=padding).shape, generator=g)
     x, weight, dy = (t.to(dtype).to(memory_format=layout) for t in (x, weight, dy))
-    # Lists of x only: with x = 0, what an infinite dy would leave of it is nothing.
+    # The zeros of x are skipped: with x = 0 an infinite dy leaves no trace.
     assert not grad_weight(torch.full_like(dy, math.inf), 0 * x, weight, padding, "sparse").any()
     got = grad_weight(dy, x, weight, padding, "sparse")
     a, b = x.double().contiguous(), dy.double().contiguous()
@@ -83,21 +76,21 @@ def priced(dense: float, sparse: float) -> dict:
     return table
 
 
-def test_auto_follows_the_costs_in_force_and_none_restores_those_that_ship(own_costs):
+def test_auto_follows_set_costs_and_none_restores_the_costs_that_ship(own_costs):
     shapes = ((8, 64, 32, 32), (64, 64, 3, 3), 1, 1)
     shipped = sparsetrain.costs()
     for dense, sparse, wanted in ((1.0, 0.0, "sparse"), (0.0, 1.0, "dense")):
         sparsetrain.set_costs(priced(dense, sparse))
         assert sparsetrain.costs() == priced(dense, sparse)
         for dtype in tuning.DTYPES:
-            told = sparsetrain.explain(*shapes, dtype=getattr(torch, dtype))
-            assert {getattr(told, name).backend for name in PASSES} == {wanted}
+            explained = sparsetrain.explain(*shapes, dtype=getattr(torch, dtype))
+            assert {getattr(explained, name).backend for name in PASSES} == {wanted}
     sparsetrain.set_costs(None)
     assert sparsetrain.costs() == shipped
 
 
-def test_where_tiles_multiply_bfloat16_the_costs_that_ship_say_so():
-    """Dot products of pairs do about twice the work of float32 (1.9 were fitted), tiles more."""
+def test_shipped_costs_know_whether_tiles_multiply_bfloat16():
+    """Pairwise dot products halve the cost of float32 (1.9 was fitted); tiles reduce it further."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text().split() if cpuinfo.is_file() else []
     tiles = _C.isa() == "avx512" and {"amx_tile", "amx_bf16"} <= {*flags}
@@ -115,34 +108,38 @@ def test_predicted_times_are_counts_times_costs(own_costs):
     for name in PASSES:
         table["float32"][name]["dense_mac_ns"] = 1e-3
     sparsetrain.set_costs(table)
-    told = sparsetrain.explain((8, 64, 32, 32), (64, 64, 3, 3), 1, 1)
+    explained = sparsetrain.explain((8, 64, 32, 32), (64, 64, 3, 3), 1, 1)
     for name in PASSES:
-        assert getattr(told, name).dense_ms == pytest.approx(
+        assert getattr(explained, name).dense_ms == pytest.approx(
             8 * 32 * 32 * 64 * 64 * 9 * 1e-3 * 1e-6
         )
 
 
-def test_costs_in_force_know_the_vectors_of_a_lower_instruction_set(own_costs, monkeypatch):
-    """Eight channels fill a vector of AVX2, and none of AVX-512, whenever costs were set."""
+def test_choices_use_the_vectors_of_the_instruction_set_in_force(own_costs):
+    """Eight channels fill a vector of the scalar kernels, but not one of AVX-512."""
     sparsetrain.set_costs(priced(1.0, 0.0))
-    shapes = ((8, 8, 32, 32), (8, 8, 3, 3), 1, 1)
-    monkeypatch.setenv("SPARSETRAIN_ISA", "scalar")
-    told = sparsetrain.explain(*shapes, grad_density=0.05).grad_input
-    assert told.reason != sparsetrain.explain((8, 2, 32, 32), (2, 2, 3, 3), 1, 1).grad_input.reason
-    assert told.backend == "sparse"
+    with instruction_set("scalar"):
+        eight, two = (
+            sparsetrain.explain((8, c, 32, 32), (c, c, 3, 3), 1, 1, grad_density=0.05).grad_input
+            for c in (8, 2)
+        )
+    assert eight.backend == "sparse"
+    assert (two.backend, two.reason) == ("dense", "fewer channels than a vector holds")
 
 
 @pytest.mark.parametrize(
     ("batch", "kernel", "stride", "calls"),
     [(8, 3, 1, 1), (1, 3, 1, 0), (8, 1, 1, 0), (16, 1, 1, 1), (8, 1, 2, 1)],
 )
-def test_a_dense_call_has_a_price_where_torch_calls_onednn(batch, kernel, stride, calls, own_costs):
+def test_a_dense_call_costs_extra_where_torch_calls_onednn(batch, kernel, stride, calls, own_costs):
     table = priced(0.0, 0.0)
     for name in PASSES:
         table["float32"][name]["dense_call_ns"] = 3e6
     sparsetrain.set_costs(table)
-    told = sparsetrain.explain((batch, 64, 8, 8), (64, 64, kernel, kernel), stride, kernel // 2)
-    assert {getattr(told, name).dense_ms for name in PASSES} == {3.0 * calls}
+    explained = sparsetrain.explain(
+        (batch, 64, 8, 8), (64, 64, kernel, kernel), stride, kernel // 2
+    )
+    assert {getattr(explained, name).dense_ms for name in PASSES} == {3.0 * calls}
 
 
 def damaged(path: list[str], value: object) -> dict:
@@ -194,53 +191,6 @@ def test_refusals_of_files(tmp_path, text, message):
         sparsetrain.set_costs(tmp_path / "none.json")
 
 
-@settings(deadline=None)
-@given(st.lists(st.lists(st.floats(0.1, 1), min_size=3, max_size=3), min_size=4, max_size=8),
-       st.lists(st.floats(-1, 1), min_size=8, max_size=8))  # fmt: skip
-def test_least_squares_are_non_negative_and_no_neighbour_is_better(rows, wanted):
-    matrix, b = torch.tensor(rows).double(), torch.tensor(wanted[: len(rows)]).double()
-    x = fit.non_negative_least_squares(matrix, b)
-    assert (x >= 0).all()
-    least = (matrix @ x - b).norm()
-    for column, step in itertools.product(range(3), (-1e-3, 1e-3)):
-        other = x.clone()
-        other[column] = max(0.0, other[column] + step)
-        assert (matrix @ other - b).norm() >= least - 1e-9  # rounding of lstsq
-
-
-def test_tune_writes_a_table_that_can_be_used(tmp_path, monkeypatch, own_costs):
-    monkeypatch.setattr(tuning, "SHAPES", (fit.Shape(2, 32, 8, 32, 3, 1),) * 3)
-    file = tmp_path / "costs.json"
-    run = CliRunner().invoke(main, ["tune", str(file), "--dtype", "float32"])
-    assert run.exit_code == 0, run.output
-    content = json.loads(file.read_text())
-    assert_documented(content, COSTS)
-    table = content["costs"]
-    assert list(table) == ["isa", *sorted(tuning.DTYPES), "cuda"]
-    for storage, name in itertools.product(tuning.DTYPES, PASSES):
-        assert_documented(table[storage][name], COSTS, "### `costs`", ordered=False)
-    assert table["bfloat16"] == sparsetrain.costs()["bfloat16"]
-    assert table["float32"] != sparsetrain.costs()["float32"]
-    sparsetrain.set_costs(file)
-    assert sparsetrain.costs() == table
-
-
-def test_tune_keeps_what_it_does_not_time(tmp_path, monkeypatch, own_costs):
-    """The costs of GPUs, of a file that another instruction set's were in; no file but its own."""
-    monkeypatch.setattr(tuning, "SHAPES", (fit.Shape(2, 32, 8, 32, 3, 1),) * 3)
-    file = tmp_path / "costs.json"
-    units = dict.fromkeys(_C.CUDA_UNITS, 1.0)
-    gpu = {"9.0": {"bf16": dict.fromkeys(PASSES, units)}}
-    other = {**sparsetrain.costs(), "isa": "vax", "cuda": gpu}
-    file.write_text(json.dumps({"torch": "2.15", "costs": other}))
-    assert CliRunner().invoke(main, ["tune", str(file), "--dtype", "float32"]).exit_code == 0
-    table = json.loads(file.read_text())["costs"]
-    assert table["cuda"] == gpu and table["isa"] == sparsetrain.costs()["isa"]
-    file.write_text("[1, 2]")
-    refused = CliRunner().invoke(main, ["tune", str(file)])
-    assert refused.exit_code != 0 and file.read_text() == "[1, 2]"
-
-
 def test_a_pruning_state_brings_its_costs_along(own_costs):
     model = sparsetrain.convert(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)))
     tuned = priced(0.5, 0.25)
@@ -261,11 +211,11 @@ def test_a_pruning_state_brings_its_costs_along(own_costs):
         ((4, 32, 9, 9), (32, 1, 3, 3), {"groups": 32, "padding": 1}),
         ((4, 64, 12, 12), (64, 64, 3, 3), {"dilation": 2, "padding": (2, 1)}),
         ((4, 3, 17, 16), (64, 3, 7, 7), {"stride": (2, 3), "padding": 3}),
-        ((2, 16, 6, 6), (16, 16, 1, 1), {}),  # tiny, and not oneDNN's
+        ((2, 16, 6, 6), (16, 16, 1, 1), {}),  # tiny; torch does not call oneDNN for it
     ],
 )
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_what_auto_never_runs_sparse_is_torchs_own_convolution(x, w, arguments, layout):
+def test_calls_that_auto_never_runs_sparse_are_torchs_own_convolution(x, w, arguments, layout):
     g = torch.Generator().manual_seed(0)
     x, w = (torch.randn(s, generator=g).to(memory_format=layout).requires_grad_() for s in (x, w))
     b = torch.randn(w.shape[0], generator=g).requires_grad_()
@@ -276,7 +226,7 @@ def test_what_auto_never_runs_sparse_is_torchs_own_convolution(x, w, arguments, 
     dy = torch.randn(wanted.shape, generator=g)
     grads, theirs = (torch.autograd.grad(y, (x, w, b), dy) for y in (got, wanted))
     assert all(map(torch.equal, grads, theirs))
-    # With a dense operand it might pay: there the choice waits for the densities.
+    # Here the choice depends on densities, so that the call is sparsetrain's.
     ours = sparsetrain.conv2d(
         torch.randn(8, 64, 16, 16), torch.randn(64, 64, 3, 3).requires_grad_()
     )

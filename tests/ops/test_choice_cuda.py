@@ -1,4 +1,4 @@
-"""Laws of `auto` on CUDA that need no GPU: the pure function, its table, what it knows of zeros."""
+"""Laws of `auto` on CUDA that need no GPU: the pure function and its cost table."""
 
 import copy
 import itertools
@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 import sparsetrain
 from sparsetrain._native import _C, PASSES
-from sparsetrain.tuning import cuda as tuning_cuda
-from sparsetrain.tuning import fit
 
 GPU = "9.0"
 SHAPE = ((8, 64, 32, 32), (64, 64, 3, 3), 1, 1)
@@ -21,7 +19,7 @@ SHAPE = ((8, 64, 32, 32), (64, 64, 3, 3), 1, 1)
 
 @pytest.fixture(autouse=True)
 def own_costs():
-    """Leaves the table that ships behind."""
+    """Starts and ends with the table that ships."""
     sparsetrain.set_costs(None)
     yield
     sparsetrain.set_costs(None)
@@ -34,8 +32,8 @@ def priced(precision="fp32", gpu=GPU, **units):
     return {**sparsetrain.costs(), "cuda": {gpu: {precision: passes}}}
 
 
-def told(density=1.0, shape=SHAPE, gpu=GPU, tf32=False, **options):
-    """What explain says of the three passes."""
+def explained(density=1.0, shape=SHAPE, gpu=GPU, tf32=False, **options):
+    """What explain() answers for the three passes."""
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
         said = sparsetrain.explain(
             *shape, input_density=density, grad_density=density, device="cuda", architecture=gpu,
@@ -44,14 +42,14 @@ def told(density=1.0, shape=SHAPE, gpu=GPU, tf32=False, **options):
     return list(vars(said).values())
 
 
-def test_nothing_ships_and_what_was_not_timed_is_dense():
+def test_no_costs_ship_and_a_gpu_without_costs_runs_dense():
     assert sparsetrain.costs()["cuda"] == {}
     sparsetrain.set_costs(priced(dense_mac_ns=1.0))
     for options in ({"gpu": "8.6"}, {"tf32": True}, {"dtype": torch.bfloat16}):
-        for choice in told(0.01, **options):
+        for choice in explained(0.01, **options):
             assert choice.backend == "dense" and math.isnan(choice.dense_ms + choice.sparse_ms)
             assert choice.reason == "this kind of GPU was not timed in this precision"
-    assert {choice.backend for choice in told(0.01)} == {"sparse"}
+    assert {choice.backend for choice in explained(0.01)} == {"sparse"}
 
 
 @pytest.mark.parametrize(
@@ -64,9 +62,9 @@ def test_nothing_ships_and_what_was_not_timed_is_dense():
         ("fp64", {"dtype": torch.float64}),
     ],
 )
-def test_costs_are_those_of_the_precision_of_the_dense_convolution(precision, options):
+def test_costs_depend_on_the_precision_of_the_dense_convolution(precision, options):
     sparsetrain.set_costs(priced(precision, dense_call_ns=2e6))
-    assert {choice.dense_ms for choice in told(**options)} == {2.0}
+    assert {choice.dense_ms for choice in explained(**options)} == {2.0}
 
 
 def test_predicted_times_are_counts_times_costs():
@@ -86,13 +84,13 @@ def test_predicted_times_are_counts_times_costs():
     assert tuple(wanted) == _C.CUDA_UNITS
     for unit, counts in wanted.items():
         sparsetrain.set_costs(priced(**{unit: 1e6}))
-        for choice, count in zip(told(1.0), counts, strict=True):
+        for choice, count in zip(explained(1.0), counts, strict=True):
             dense = unit.startswith("dense")
             assert (choice.dense_ms, choice.sparse_ms) == ((count, 0) if dense else (0, count))
 
 
 def bytes_of(matrix, column_tiles):
-    """Loads and products of a mask [rows, depth]: bytes of eight rows that are not 0, and bits."""
+    """Loads and products of a mask [rows, depth]: nonzero bytes of eight rows, nonzero bits."""
     rows = F.pad(matrix, (0, 0, 0, -len(matrix) % 8))
     loads = rows.reshape(-1, 8, rows.shape[1]).any(1).sum()
     return column_tiles * loads.item(), column_tiles * matrix.sum().item()
@@ -101,8 +99,10 @@ def bytes_of(matrix, column_tiles):
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1), (1, 2), (2, 2)])
 @pytest.mark.parametrize("density", [0.02, 0.1, 0.5, 1.0])
 def test_counts_are_those_of_a_random_mask(stride, density):
-    """By the matrices that the kernels multiply, made by torch; without padding, and so without
-    zeros of it, but for grad_input's border, which is 2 of 64 pixels at either end: within 8 %."""
+    """Counts the matrices that the kernels multiply, made by torch, within 8 %.
+
+    Without padding only the border of grad_input, 2 of 64 pixels at either end, is never counted.
+    """
     n, c, size, k = 2, 24, 64, 300
     g = torch.Generator().manual_seed(0)
     shape = _C.ConvShape(n, c, size, size, k, 3, 3, *stride)
@@ -137,7 +137,7 @@ def test_more_nonzeros_never_make_a_call_sparse(shape, costs, densities, stride)
     n, c, k, size, kernel = shape
     sparsetrain.set_costs(priced(**dict(zip(_C.CUDA_UNITS, costs, strict=True))))
     sizes = ((n, c, size, size), (k, c, kernel, kernel), stride)
-    rows = [told(d, sizes) for d in sorted(densities)]
+    rows = [explained(d, sizes) for d in sorted(densities)]
     for before, after in itertools.pairwise(rows):
         for one, two in zip(before, after, strict=True):
             assert one.sparse_ms <= two.sparse_ms * (1 + 1e-12) and one.dense_ms == two.dense_ms
@@ -146,19 +146,19 @@ def test_more_nonzeros_never_make_a_call_sparse(shape, costs, densities, stride)
         assert choice.backend == "dense" or choice.sparse_ms < 0.85 * choice.dense_ms
 
 
-def test_hopeless_calls_are_dense_without_a_look_at_densities():
-    """.01 is the floor: what is slower there is slow at any density, at 0 too."""
+def test_calls_that_are_slow_at_density_001_are_dense_at_any_density():
+    """No pruned gradient is sparser, so that even a density of 0 changes nothing."""
     sparsetrain.set_costs(priced(dense_call_ns=1.0, call_ns=0.9))
     for density in (0.0, 0.5):
-        for choice in told(density):
+        for choice in explained(density):
             assert choice.backend == "dense"
             assert choice.reason == "dense is predicted to be as fast at any density"
     sparsetrain.set_costs(priced(dense_call_ns=1.0, call_ns=0.8))
-    assert {choice.backend for choice in told(1.0)} == {"sparse"}
+    assert {choice.backend for choice in explained(1.0)} == {"sparse"}
 
 
 def choose(density, deterministic=False, precision="fp32"):
-    """The pure function itself, for the reference shape's forward."""
+    """choose_on_cuda() for the forward of SHAPE without padding."""
     return _C.choose_on_cuda(
         _C.ConvShape(8, 64, 32, 32, 64, 3, 3), _C.Pass.forward, density, density,
         _C.Backend.__members__["auto"], 90, _C.Precision.__members__[precision], deterministic,
@@ -166,7 +166,7 @@ def choose(density, deterministic=False, precision="fp32"):
 
 
 @pytest.mark.parametrize("unknown", [math.nan, -1.0, 2.0, math.inf])
-def test_what_is_not_known_counts_as_dense(unknown):
+def test_an_unknown_density_counts_as_1(unknown):
     sparsetrain.set_costs(priced(dense_mac_ns=1.0, nonzero_ns=1000.0))
     known = choose(0.01)
     assert known.backend.name == "sparse" and known.reason == "few nonzeros"
@@ -186,13 +186,13 @@ def test_deterministic_choices_depend_on_shape_and_precision_alone():
     assert choose(0.01).backend.name == "sparse"
     torch.use_deterministic_algorithms(True)
     try:
-        assert {choice.backend for choice in told(0.01)} == {"dense"}
+        assert {choice.backend for choice in explained(0.01)} == {"dense"}
     finally:
         torch.use_deterministic_algorithms(False)
-    assert {choice.backend for choice in told(0.01)} == {"sparse"}
+    assert {choice.backend for choice in explained(0.01)} == {"sparse"}
 
 
-def test_costs_change_no_shape_that_the_kernels_do_not_take():
+def test_shapes_that_the_kernels_do_not_take_are_dense_whatever_they_cost():
     sparsetrain.set_costs(priced(dense_mac_ns=1.0))
     for batch, groups, reason in (
         (8, 2, "groups run dense on CUDA"),
@@ -200,14 +200,16 @@ def test_costs_change_no_shape_that_the_kernels_do_not_take():
         (0, 1, "empty"),
     ):
         shape = ((batch, 64, 32, 32), (64, 64 // groups, 3, 3), 1, 1)
-        for choice in told(0.01, shape, groups=groups):
+        for choice in explained(0.01, shape, groups=groups):
             assert (choice.backend, choice.reason) == ("dense", reason)
             assert math.isnan(choice.sparse_ms)
     for backend in ("sparse", "dense"):
-        assert {(c.backend, c.reason) for c in told(backend=backend)} == {(backend, "asked for")}
+        assert {(c.backend, c.reason) for c in explained(backend=backend)} == {
+            (backend, "asked for")
+        }
 
 
-def test_a_table_without_gpus_can_still_be_read():
+def test_a_table_may_lack_gpus():
     old = sparsetrain.costs()
     sparsetrain.set_costs(priced())
     del old["cuda"]
@@ -243,13 +245,13 @@ def test_refusals_of_tables(path, value, message):
 
 
 @pytest.mark.parametrize("name", ["", "9", "sm_90", "9.0.1", "90"])
-def test_explain_refuses_what_is_no_architecture(name):
+def test_explain_refuses_other_strings_as_architectures(name):
     with pytest.raises(ValueError, match="explain: expected architecture to be a compute capab"):
-        told(gpu=name)
+        explained(gpu=name)
 
 
 def test_a_pruning_state_brings_the_costs_of_its_gpu_along():
-    """Even where another instruction set runs, of which only the CPU's costs say nothing."""
+    """Costs of GPUs are also taken from a table of another instruction set."""
     model = sparsetrain.convert(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)))
     shipped = sparsetrain.costs()
     tuned = priced(dense_mac_ns=0.25)
@@ -262,23 +264,3 @@ def test_a_pruning_state_brings_the_costs_of_its_gpu_along():
     del tuned["cuda"]  # of an older version
     sparsetrain.load_pruning_state(model, {**state, "costs": tuned})
     assert sparsetrain.costs() == shipped
-
-
-@pytest.mark.parametrize("name", PASSES)
-@pytest.mark.parametrize("precision", ["fp32", "fp64"])
-def test_the_fit_finds_the_costs_that_made_the_times(name, precision):
-    """Times that are exactly counts times costs, up to the four digits that are kept."""
-    costs = dict(zip(_C.CUDA_UNITS, (2e-5, 3e-3, 9e3, 700, 0.3, 0.05, 4e-3, 2e4), strict=True))
-    samples = {tuple(units): [] for units in (tuning_cuda.DENSE_UNITS, tuning_cuda.SPARSE_UNITS)}
-    for shape, density in itertools.product(tuning_cuda.SHAPES, fit.DENSITIES):
-        work = _C.cuda_work(
-            shape.conv_shape(), getattr(_C.Pass, name), _C.Precision.__members__[precision], density
-        )
-        for units, made in samples.items():
-            names = tuning_cuda.DENSE_UNITS | tuning_cuda.SPARSE_UNITS
-            counts = {u: getattr(work, names[u]) if names[u] else 1 for u in units}
-            ns = sum(costs[unit] * count for unit, count in counts.items())
-            made.append(fit.Sample(work, ns))
-    dense, sparse = samples.values()
-    fitted = fit.fit(tuning_cuda.DENSE_UNITS, dense) | fit.fit(tuning_cuda.SPARSE_UNITS, sparse)
-    assert fitted == pytest.approx(costs, rel=1e-3)

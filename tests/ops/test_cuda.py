@@ -251,13 +251,6 @@ def test_stats_of_a_cusparse_layer_that_moved_to_the_cpu():
     )
 
 
-@built
-def test_calls_that_cannot_be_sparse_are_pytorchs_own_on_cuda():
-    """Such a call costs what PyTorch's convolution costs."""
-    registered = torch._C._dispatch_has_kernel_for_dispatch_key
-    assert registered("sparsetrain::conv2d", "AutogradCUDA")
-
-
 def test_explain_accepts_cpu_and_cuda():
     with pytest.raises(ValueError, match=r"explain: expected device to be one of cpu, cuda, got"):
         explain((8, 64, 32, 32), (64, 64, 3, 3), device="mps")

@@ -1,4 +1,4 @@
-"""Densities that reach the host late: where they go, and that they change nothing but choices."""
+"""Densities that steer `auto`: who stores them, who reads them, and what they may not change."""
 
 import copy
 import io
@@ -23,7 +23,7 @@ def slot(value=math.nan, **options):
 
 @pytest.fixture
 def slots(monkeypatch):
-    """As on CUDA: every state has a slot; a list of those that were made."""
+    """The slots that are made, in order, each an ordinary number."""
     made = []
 
     def density_slot(state):
@@ -34,23 +34,98 @@ def slots(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("backend", ops.CPU_BACKENDS)
-def test_the_cpu_looks_at_no_density(backend):
-    """It samples. The same bits and the same states, the slots as they were."""
+def gradients_of(backend, density=None):
+    """dx and dw of a convolution that `auto` may run sparse, of a dy that is half zeros.
+
+    The weight holds an Inf: a dense grad_input multiplies it with zeros and has NaN for it.
+    """
     g = torch.Generator().manual_seed(0)
-    x, w = (torch.randn(s, generator=g).requires_grad_() for s in ((8, 64, 16, 16), (64, 64, 3, 3)))
-    results = []
-    for densities in ((None, None), (slot(0.0), slot(1.0)), (slot(), slot(7.0))):
-        known = dict(zip(("input_density", "grad_density"), densities, strict=True))
-        states = [torch.zeros(size, dtype=torch.float64) for size in (17, 3, 3)]
-        states[0][12] = 1.0  # the factor
-        y = ops.conv2d(x.relu(), w, padding=1, backend=backend, **known)
-        y = ops.prune_grad(y, states[0], densities[0])
-        y = ops.count_grad_nonzeros(y, states[1], 1, densities[0])
-        ops.count_nonzeros(y, states[2], 1, densities[1])
-        results.append([y, *torch.autograd.grad(y.square().sum(), (x, w)), *states])
-    assert same(results[0], results[1]) and same(results[0], results[2])
-    assert densities[0].isnan() and densities[1] == 7
+    x, w, dy = (
+        torch.randn(size, generator=g)
+        for size in ((8, 64, 16, 16), (64, 64, 3, 3), (8, 64, 16, 16))
+    )
+    w[0, 0, 1, 1] = math.inf
+    x.requires_grad_()
+    y = ops.conv2d(x, w, padding=1, backend=backend, grad_density=density)
+    return torch.autograd.grad(y, x, dy.relu())[0]
+
+
+@pytest.mark.parametrize("backend", ["sparse", "dense"])
+def test_a_forced_backend_ignores_densities(backend):
+    results = [gradients_of(backend, density) for density in (None, slot(0.0), slot(1.0))]
+    assert results[0].isnan().any() == (backend == "dense")
+    for other in results[1:]:
+        assert torch.equal(other.nan_to_num(), results[0].nan_to_num())
+
+
+def test_on_the_cpu_auto_goes_by_a_known_density_and_samples_otherwise():
+    assert not gradients_of("auto", slot(0.01)).isnan().any()
+    assert gradients_of("auto", slot(1.0)).isnan().any()
+    sampled = gradients_of("auto")
+    for unknown in (math.nan, -1.0, 7.0):
+        assert torch.equal(gradients_of("auto", slot(unknown)).isnan(), sampled.isnan())
+
+
+def test_on_the_cpu_pruning_stores_the_density_of_its_result_into_slots_only():
+    pruner, grad = PruneGrad(history=0, seed=1), torch.randn(4, 5, 6, 7)
+    number = slot(0.75)
+    for density in (pruner._density_slot, number):
+        pruned = ops.prune_step(grad, pruner.state, density)
+    assert 0 < pruner._density_slot < 1 and number == 0.75
+    ops.prune_step(grad.zero_(), pruner.state, pruner._density_slot)
+    assert pruner._density_slot == 0
+    assert pruned.count_nonzero() > 0
+
+
+def test_on_the_cpu_counting_stores_no_density():
+    """Measuring must not change which kernels run."""
+    counter = NonzeroCounter(1)
+    counter(torch.ones(3))
+    assert counter.density() == 1 and counter._density_slot.isnan()
+
+
+def test_on_the_cpu_a_layer_passes_on_a_density_only_if_its_pruner_prunes():
+    def given(layer):
+        with Calls() as calls:
+            layer(torch.randn(2, 3, 8, 8, requires_grad=True))
+        return calls.densities["conv2d"]
+
+    layer = SparseConv2d(3, 5, 3, measure_every=1)
+    assert [id(density) for density in given(layer)] == [id(None), id(layer.pruner._density_slot)]
+    layer.pruner.eval()
+    assert given(layer) == [None, None]
+    layer.train().eval()
+    assert given(layer) == [None, None]
+    for placement in ("input", "none"):
+        assert given(SparseConv2d(3, 5, 3, placement=placement, measure_every=1)) == [None, None]
+
+
+def test_runs_whose_choices_depend_on_densities_resume_bit_for_bit():
+    def model():
+        torch.manual_seed(0)
+        conv = SparseConv2d(32, 32, 3, padding=1, history=2, seed=1)
+        layers = [nn.Conv2d(3, 32, 3, padding=1), conv, nn.Flatten(), nn.Linear(32 * 64, 5)]
+        return nn.Sequential(*layers)
+
+    def run(net, steps):
+        for i in steps:
+            step(net, i)
+        return [*net.state_dict().values(), *pruning_state(net)["pruners"].values()]
+
+    # Costs at which a backward pass is sparse if less than half of dy is nonzero.
+    costs = sparsetrain.costs()
+    for units in costs["float32"].values():
+        units.update(dict.fromkeys(units, 0.0), dense_mac_ns=0.5, vector_ns=16.0)
+    sparsetrain.set_costs(costs)
+    try:
+        whole, stopped, resumed = model(), model(), model()
+        expected = run(whole, range(6))
+        run(stopped, range(3))
+        resumed.load_state_dict(stopped.state_dict())
+        sparsetrain.load_pruning_state(resumed, pruning_state(stopped))
+        assert same(run(resumed, range(3, 6)), expected)
+    finally:
+        sparsetrain.set_costs(None)
 
 
 REFUSED = {
@@ -62,7 +137,7 @@ WANTED = "to be one float64 number of no dimension on the CPU, got "
 
 
 @pytest.mark.parametrize("density", REFUSED.values(), ids=REFUSED)
-def test_refusals_of_densities(density):
+def test_other_tensors_are_refused_as_densities(density):
     x, w, state = torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3), torch.zeros(3).double()
     pruner = torch.zeros(16).double()
     rest = ([1, 1], [0, 0], [1, 1], 1, [True] * 3)
@@ -86,9 +161,10 @@ def test_refusals_of_densities(density):
             call()
 
 
-def test_copies_and_what_was_pickled_have_slots_of_their_own(slots):
+def test_copied_and_pickled_modules_have_slots_of_their_own(slots):
     for module in (NonzeroCounter(1), PruneGrad(seed=1)):
         module._density_slot = slot(0.25)
+        slots.clear()
         file = io.BytesIO()
         torch.save(module, file)
         file.seek(0)
@@ -101,14 +177,13 @@ def test_copies_and_what_was_pickled_have_slots_of_their_own(slots):
             assert other._density_slot is made and made.isnan()
             assert torch.equal(other.state, module.state)
         assert "_density_slot" not in "".join(module.state_dict())
-        slots.clear()
 
 
-def test_a_state_that_moves_gets_a_slot_there(slots):
-    """On a fake GPU, as there is no other; there, to stay, and back."""
+def test_a_state_that_moves_gets_a_slot_for_its_device(slots):
+    """The GPU is a fake one, so that the test runs everywhere."""
     with FakeTensorMode():
         counters = nn.ModuleList([NonzeroCounter(1), PruneGrad(seed=1)])
-        assert [m._density_slot for m in counters] == [None, None]
+        slots.clear()
         counters.to("cuda")
         made = list(slots)
         assert len(made) == 2
@@ -119,33 +194,32 @@ def test_a_state_that_moves_gets_a_slot_there(slots):
     assert not any(m._density_slot is one for m, one in zip(counters, made, strict=True))
 
 
-def test_there_is_none_on_the_cpu_and_none_of_fake_tensors():
-    model = convert(small_net(), 0.9, measure_every=1)
+def test_fake_states_have_no_slots():
     with FakeTensorMode(), torch.device("cuda"):
         fake = convert(small_net(), 0.9, measure_every=1)
-    for module in [*model.modules(), *fake.modules()]:
+    for module in fake.modules():
         assert getattr(module, "_density_slot", None) is None
 
 
 class Calls(TorchDispatchMode):
-    """The densities that each operator was given."""
+    """Records the densities that each operator was given, by the operator's name."""
 
     def __init__(self):
         super().__init__()
-        self.seen = {}
+        self.densities = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.name().removeprefix("sparsetrain::")
         names = [argument.name for argument in func._schema.arguments]
         given = dict(zip(names, args, strict=False)) | (kwargs or {})
         if func.namespace == "sparsetrain":
-            self.seen[name] = [v for k, v in given.items() if k.endswith("density")]
+            self.densities[name] = [v for k, v in given.items() if k.endswith("density")]
         return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("placement", ["output", "input", "none"])
-def test_a_layer_passes_on_where_its_densities_arrive(placement):
-    """The forward on fake CUDA tensors, with numbers on the CPU among them."""
+def test_on_cuda_a_layer_passes_on_every_slot_it_has(placement):
+    """Runs the forward on fake CUDA tensors; slots are real numbers on the CPU."""
     with FakeTensorMode(), torch.device("cuda"):
         conv = SparseConv2d(3, 5, 3, placement=placement, measure_every=1)
         x = torch.empty(2, 3, 8, 8, requires_grad=True)
@@ -156,39 +230,39 @@ def test_a_layer_passes_on_where_its_densities_arrive(placement):
             assert conv(x).device.type == "cuda"
     counter = conv.pruner if placement == "output" else conv.grad_counter
     given = [conv.input_counter._density_slot, counter._density_slot]
-    assert [id(t) for t in calls.seen["count_nonzeros"]] == [id(given[0])]
-    assert [id(t) for t in calls.seen["conv2d"]] == [id(t) for t in given]
+    assert [id(t) for t in calls.densities["count_nonzeros"]] == [id(given[0])]
+    assert [id(t) for t in calls.densities["conv2d"]] == [id(t) for t in given]
 
 
 class Net(nn.Module):
-    """A convolution that is told densities, beside a pruner and an observer that have slots."""
+    """A convolution that takes its densities from a counter of its input and a pruner."""
 
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3)
-        self.pruner, self.observer = PruneGrad(seed=1, history=1), NonzeroCounter(1)
-        self.pruner._density_slot, self.observer._density_slot = slot(), slot()
+        self.pruner, self.counter = PruneGrad(seed=1, history=1), NonzeroCounter(1)
+        self.pruner._density_slot, self.counter._density_slot = slot(), slot()
 
     def forward(self, x):
-        self.observer(x)
+        self.counter(x)
         known = {
-            "input_density": self.observer._density_slot,
+            "input_density": self.counter._density_slot,
             "grad_density": self.pruner._density_slot,
         }
         y = ops.conv2d(x, self.conv.weight, self.conv.bias, padding=1, **known)
-        return self.observer.gradient(self.pruner(y))
+        return self.counter.gradient(self.pruner(y))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_compiled_code_takes_densities_as_they_come(backend):
-    """One graph, compiled once whatever they hold, that hands every operator the slot itself."""
+def test_compiled_code_passes_the_slot_itself_and_is_not_compiled_again(backend):
+    """Whatever a slot holds, one graph serves."""
     eager = Net().double()
     torch._dynamo.reset()
     fast = torch.compile(copy.deepcopy(eager), fullgraph=True, backend=backend)
-    fast._orig_mod.pruner._density_slot, fast._orig_mod.observer._density_slot = (
+    fast._orig_mod.pruner._density_slot, fast._orig_mod.counter._density_slot = (
         slot(),
         slot(),
-    )  # as on CUDA
+    )
     for i, density in enumerate((math.nan, 0.1, 1.0)):
         x = torch.randn(4, 3, 8, 8, dtype=torch.float64)
         results = []
@@ -198,12 +272,13 @@ def test_compiled_code_takes_densities_as_they_come(backend):
             with torch.compiler.set_stance("fail_on_recompile" if i else "default"):
                 results.append(_gradients(net, x))
         torch.testing.assert_close(results[0], results[1])
-    assert torch.equal(eager.observer.state, fast._orig_mod.observer.state)
-    seen = Calls()
-    with seen:
+    assert torch.equal(eager.counter.state, fast._orig_mod.counter.state)
+    with Calls() as calls:
         _gradients(eager, x)
-    assert seen.seen["conv2d_backward"] == [eager.pruner._density_slot]
-    assert seen.seen["prune_step"] == [eager.pruner._density_slot]
+    for name in ("conv2d_backward", "prune_step"):
+        assert [id(density) for density in calls.densities[name]] == [
+            id(eager.pruner._density_slot)
+        ]
 
 
 def _gradients(net, x):
@@ -212,8 +287,7 @@ def _gradients(net, x):
     return [p.grad.clone() for p in net.parameters()]
 
 
-def test_runs_and_their_states_do_not_know_of_slots():
-    """What is saved is what was saved before there were any."""
+def test_saved_states_hold_no_slots():
     model = convert(small_net(), 0.9, history=2, measure_every=1)
     for module in model.modules():
         if isinstance(module, NonzeroCounter | PruneGrad):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.instruction_sets import instruction_set
 
 import sparsetrain  # noqa: F401  registers the operators
 
@@ -18,7 +19,7 @@ PATTERNS = {
     "offset", [0, 2**32 - 300, 2**40 + 7]
 )  # the second wraps the lower half of the counter
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1e30, 3e-39])
-def test_pruning_gives_equal_bits_with_every_instruction_set(monkeypatch, dtype, offset, scale):
+def test_pruning_gives_equal_bits_with_every_instruction_set(dtype, offset, scale):
     integer, most = PATTERNS[dtype]
     generator = torch.Generator().manual_seed(offset % 1000)
     bits = torch.randint(-most, most, (3 * CHUNK + 77,), generator=generator).to(integer)
@@ -27,17 +28,17 @@ def test_pruning_gives_equal_bits_with_every_instruction_set(monkeypatch, dtype,
     rng = torch.tensor([12345678901, offset])
     results = {}
     for isa in ("scalar", "avx2", "avx512"):
-        monkeypatch.setenv("SPARSETRAIN_ISA", isa)  # a missing one falls back to the best available
-        finite = grad.where(grad.isfinite(), torch.zeros_like(grad))
-        results[isa] = [
-            part.view(kind).clone()
-            for given in (grad, finite)
-            for part, kind in zip(
-                torch.ops.sparsetrain.prune(given, threshold, rng),
-                (integer, torch.int64),
-                strict=True,
-            )
-        ]
+        with instruction_set(isa):  # the best available one instead of one that is missing
+            finite = grad.where(grad.isfinite(), torch.zeros_like(grad))
+            results[isa] = [
+                part.view(kind).clone()
+                for given in (grad, finite)
+                for part, kind in zip(
+                    torch.ops.sparsetrain.prune(given, threshold, rng),
+                    (integer, torch.int64),
+                    strict=True,
+                )
+            ]
     for isa in ("avx2", "avx512"):
         out, stats, finite_out, finite_stats = results[isa]
         assert torch.equal(out, results["scalar"][0])

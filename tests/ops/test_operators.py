@@ -1,4 +1,4 @@
-"""Laws that every operator keeps as a citizen of PyTorch."""
+"""Laws of every operator in PyTorch: opcheck, determinism, the profiler, derivatives."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from sparsetrain import convert, load_pruning_state, pruning, pruning_state
 
 
 def samples():
-    """Arguments for every operator, by its name."""
+    """Arguments for every operator, by the operator's name."""
     g = torch.Generator().manual_seed(0)
 
     def leaf(*size):
@@ -18,7 +18,7 @@ def samples():
     state = torch.zeros(17, dtype=torch.float64)
     state[12] = 1.0  # the factor
     counts = torch.zeros(3, dtype=torch.float64)
-    density = torch.tensor(0.5, dtype=torch.float64)  # on the CPU whatever the rest is on
+    density = torch.tensor(0.5, dtype=torch.float64)  # on the CPU, wherever the other tensors are
     return {
         "conv2d": [
             (leaf(2, 4, 8, 8), leaf(8, 4, 3, 3), leaf(8), *geometry, *rest)
@@ -66,14 +66,14 @@ def test_operators_pass_opcheck(name):
 
 @pytest.fixture
 def deterministic():
-    """Also fills what was allocated and not written with NaN, which no result may show."""
+    """Makes torch deterministic, which also fills new memory with NaN: no result may show it."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
 
 
 def run(steps, model=None, first=0):
-    """A pruned run on the sparse kernels; the model behind it."""
+    """Trains on the sparse kernels with pruning, and returns the model."""
     model = model or convert(small_net(), 0.9, history=2, backend="sparse")
     return trained(steps, model, torch.optim.SGD(model.parameters(), 0.01), first)[0]
 
@@ -83,13 +83,13 @@ def contents(model):
 
 
 def test_deterministic_runs_are_bit_equal_and_resume_bit_for_bit(deterministic):
-    one = run(6)
-    assert same(contents(one), contents(run(6)))
-    assert all(values.isfinite().all() for values in contents(one))
+    whole = run(6)
+    assert same(contents(whole), contents(run(6)))
+    assert all(values.isfinite().all() for values in contents(whole))
     stopped, resumed = run(3), convert(small_net(), 0.9, history=2, backend="sparse")
     resumed.load_state_dict(stopped.state_dict())
     load_pruning_state(resumed, pruning_state(stopped))
-    assert same(contents(one), contents(run(3, resumed, first=3)))
+    assert same(contents(whole), contents(run(3, resumed, first=3)))
 
 
 def test_the_profiler_shows_operators_by_name_with_shapes():
@@ -107,9 +107,9 @@ def test_the_profiler_shows_operators_by_name_with_shapes():
     assert [gradient, [pruning.HEADER]] in [each[:2] for each in pruned]
 
 
-def test_gradients_that_nobody_wanted_have_no_derivative():
+def test_gradients_that_were_not_asked_for_have_no_derivative():
     dy = torch.randn(2, 4, 6, 6, requires_grad=True)
     x, w = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
     backward = torch.ops.sparsetrain.conv2d_backward
     got = backward(dy, x, w, [1, 1], [0, 0], [1, 1], 1, [False, True, False], "sparse")
-    assert [one.requires_grad for one in got] == [False, True, False]
+    assert [gradient.requires_grad for gradient in got] == [False, True, False]

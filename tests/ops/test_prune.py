@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers.instruction_sets import instruction_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -372,15 +373,15 @@ def test_bad_arguments_are_refused(call, error, message):
         call()
 
 
-def test_masks_do_not_depend_on_whether_subnormals_are_flushed(monkeypatch):
+def test_masks_do_not_depend_on_whether_subnormals_are_flushed():
     """Checks float16 in full vectors and in the remainder, in a thread that flushes subnormals."""
     g = torch.full((2049,), 2.0**-23, dtype=torch.float16)
     torch.set_flush_denormal(True)
     try:
         pruned = []
         for isa in ("avx512", "avx2", "scalar"):
-            monkeypatch.setenv("SPARSETRAIN_ISA", isa)
-            pruned.append(sparsetrain.prune(g, 2.0**-22, seed=1))
+            with instruction_set(isa):
+                pruned.append(sparsetrain.prune(g, 2.0**-22, seed=1))
     finally:
         torch.set_flush_denormal(False)
     assert torch.equal(pruned[0], pruned[1]) and torch.equal(pruned[0], pruned[2])

@@ -16,6 +16,7 @@ from helpers.paths import ROOT, TESTS
 from torch.nn import functional as F
 
 import sparsetrain
+from sparsetrain import testing
 
 # Sizes of the operands, and their strides where they matter.
 FAULTS = {
@@ -84,25 +85,17 @@ def operands(fault):
     return x, w, laid_out(shape, None), arguments
 
 
-def passes(convolve, x, w, dy, arguments):
-    x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
-    y = convolve(x, w, **arguments)
-    return [y.detach(), *torch.autograd.grad(y, (x, w), dy.to(y.dtype))]
-
-
 def is_right(name, convolve):
     """Whether y, dx and dw equal float64 results on contiguous copies, within rounding."""
     torch.set_num_threads(2)  # with two threads, heap corruption shows
-    x, w, dy, arguments = operands(FAULTS[name])
+    x, w, dy, geometry = operands(FAULTS[name])
+    given = testing.Operands(x, w, None, dy)
     for _ in range(100):  # unwritten memory may hold the right value by chance
-        ours = passes(convolve, x, w, dy, arguments)
-    batch = x[None] if x.dim() == 3 else x
-    exact = passes(F.conv2d, batch.double().clone(memory_format=torch.contiguous_format),
-                   w.double().clone(memory_format=torch.contiguous_format),
-                   dy[None] if x.dim() == 3 else dy, arguments)  # fmt: skip
-    for a, b in zip(ours, exact, strict=True):
+        results = testing.three_passes(lambda x, w, _: convolve(x, w, **geometry), given)
+    for result, exact in zip(results[:3], testing.exact_results(given, **geometry), strict=False):
         # Far above the rounding of 650 products of normal numbers, far below the faults.
-        if not torch.allclose(a.double(), b.reshape(a.shape), rtol=0.05, atol=0.5):
+        value = exact.value.reshape(result.shape)
+        if not torch.allclose(result.double(), value, rtol=0.05, atol=0.5):
             return False
     return True
 

@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, one block after the other; so do its commands."""
+"""README.md: it is short, its Python blocks run in their order, and its commands run."""
 
 import os
 import re
@@ -15,13 +15,17 @@ from sparsetrain.__main__ import main
 from sparsetrain.experiments import datasets
 
 README = ROOT / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_it_is_short():
+    assert len(README.read_text().splitlines()) <= 150
 
 
 def test_python_blocks_run(capsys):
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(BLOCKS) == 2
     names = {}
-    for block in blocks:
+    for block in BLOCKS:
         exec(compile(block, str(README), "exec"), names)
     printed = capsys.readouterr().out
     assert "next is BatchNorm2d" in printed
@@ -29,11 +33,16 @@ def test_python_blocks_run(capsys):
 
 
 def test_commands_run(tmp_path, monkeypatch):
-    """On a handful of the shipped images; make is only asked what it would do: test this."""
+    """Runs them on a few of the shipped images.
+
+    pip is not run. make only shows what it would do, because `make test` runs this test.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets, "SHIPPED", small_data.write(tmp_path / "data", train=64))
     blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
     commands = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    assert ["pip", "install", "--no-build-isolation", "."] in commands
+    commands = [command for command in commands if command[0] != "pip"]
     assert [command[:2] for command in commands if command[0] != "make"] == [
         ["sparsetrain", "sweep"],
         ["sparsetrain", "report"],
@@ -48,25 +57,17 @@ def test_commands_run(tmp_path, monkeypatch):
     assert Path("report.html").exists()
 
 
-def test_shells_are_taught_as_it_says():
-    found = re.search(r'eval "\$\((\w+)=(\w+) (\w+)\)"', README.read_text())
-    assert found is not None and found[3] == "sparsetrain"
-    program = "from sparsetrain.__main__ import main; main(prog_name='sparsetrain')"
-    script = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        env={**os.environ, found[1]: found[2]},
-        check=True,
-    ).stdout
-    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
-    assert "complete -o nosort -F _sparsetrain_completion sparsetrain" in script
+def test_headline_table_is_between_its_marks():
+    """benchmarks/results.py writes it there."""
+    _, _, rest = README.read_text().partition("<!-- headline -->\n")
+    table, mark, _ = rest.partition("<!-- end of headline -->")
+    assert mark and table.startswith("|")
 
 
-def test_the_readmes_python_is_typed(tmp_path):
-    """Under mypy --strict nothing is found but what torch and torchvision leave untyped."""
+def test_its_python_has_types(tmp_path):
+    """mypy --strict finds nothing except what PyTorch and torchvision leave without types."""
     script = tmp_path / "script.py"
-    script.write_text("\n".join(re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)))
+    script.write_text("\n".join(BLOCKS))
     options = ["--strict", "--no-error-summary", "--config-file=", f"--cache-dir={tmp_path}"]
     result = subprocess.run(
         [sys.executable, "-m", "mypy", *options, str(script)],
@@ -76,6 +77,6 @@ def test_the_readmes_python_is_typed(tmp_path):
         check=False,
     )
     assert result.returncode in (0, 1), result.stderr
-    theirs = ('"torchvision.models"', 'untyped function "backward"')
+    accepted = ('"torchvision.models"', 'untyped function "backward"')
     errors = [line for line in result.stdout.splitlines() if ": error:" in line]
-    assert [line for line in errors if not any(each in line for each in theirs)] == []
+    assert [line for line in errors if not any(each in line for each in accepted)] == []

@@ -1,4 +1,5 @@
-// A function that CUDA kernels and the CPU share.
+// SPARSETRAIN_HOST_DEVICE marks functions that both CUDA kernels and the CPU call. Used by the
+// other headers of this folder.
 #pragma once
 
 #ifdef __CUDACC__

@@ -1,4 +1,4 @@
-// Philox4x32-10: counter-based random words, the same bits on every backend.
+// Philox4x32-10, the counter-based random number generator of pruning: equal bits on CPU and CUDA.
 // Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 #pragma once
 
@@ -8,11 +8,12 @@
 
 namespace sparsetrain {
 
+// Four random 32-bit words.
 struct PhiloxBlock {
   uint32_t word[4];
 };
 
-// The keys of the ten rounds of a 64-bit key.
+// The round keys that follow from a 64-bit key.
 struct PhiloxKeys {
   uint32_t round[10][2];
 
@@ -21,13 +22,14 @@ struct PhiloxKeys {
     for (auto& keys : round) {
       keys[0] = k0;
       keys[1] = k1;
-      k0 += 0x9E3779B9;  // the golden ratio, sqrt(3) - 1: the key schedule of the paper
+      k0 +=
+          0x9E3779B9;  // fraction of the golden ratio; next, sqrt(3) - 1: the paper's key schedule
       k1 += 0xBB67AE85;
     }
   }
 };
 
-// The four words of one 128-bit counter (low half first).
+// Returns the four random words of a 128-bit counter, which is given as two halves.
 SPARSETRAIN_HOST_DEVICE inline PhiloxBlock philox4x32_10(uint64_t counter_low,
                                                          uint64_t counter_high,
                                                          const PhiloxKeys& keys) {

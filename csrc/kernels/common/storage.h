@@ -1,4 +1,4 @@
-// The storage types of a tensor, and the type each is computed in.
+// The storage types of tensors, and the type in which each is computed. Used by all kernels.
 #pragma once
 
 #include <bit>
@@ -8,6 +8,7 @@
 
 namespace sparsetrain {
 
+// 16-bit floating-point numbers as raw bits: bfloat16, and IEEE 754 half precision.
 struct BFloat16 {
   uint16_t bits;
 };
@@ -15,8 +16,13 @@ struct Half {
   uint16_t bits;
 };
 
+// For a storage type T:
+//   Compute    the type of comparisons, products and sums
+//   load       converts to Compute, exactly
+//   store      rounds to T: to nearest, ties to even
+//   copy_sign  the bits of `magnitude` with the sign bit of `sign`; NaN included
 template <class T>
-struct Storage;  // Compute: the type of comparisons and sums
+struct Storage;
 
 template <>
 struct Storage<float> {
@@ -46,7 +52,7 @@ struct Storage<BFloat16> {
   SPARSETRAIN_HOST_DEVICE static float load(BFloat16 v) {
     return std::bit_cast<float>(uint32_t{v.bits} << 16);
   }
-  // To nearest, ties to even; NaN becomes the quiet one.
+  // Every NaN becomes the quiet NaN 0x7fc0: rounding its bits could carry into infinity.
   SPARSETRAIN_HOST_DEVICE static BFloat16 store(float v) {
     if (v != v) return {0x7fc0};
     const uint32_t bits = std::bit_cast<uint32_t>(v);
@@ -60,12 +66,13 @@ struct Storage<BFloat16> {
 template <>
 struct Storage<Half> {
   using Compute = float;
-  // Shift exponent and mantissa into float's places and rescale by 2^112, the difference of the two
-  // exponent biases. Subnormals are counted in their last place: shifted, they would be float's,
-  // which a processor may be told to take for 0. Inf and NaN get float's exponent.
+  // Shifts exponent and mantissa to their places in a float, then multiplies by 2^112, the
+  // difference of the exponent biases. Subnormals are converted as integers: shifted they would be
+  // float subnormals, which processors in flush-to-zero mode read as 0. Inf and NaN get float's
+  // exponent.
   SPARSETRAIN_HOST_DEVICE static float load(Half v) {
 #ifdef __CUDA_ARCH__
-    float loaded;  // one instruction; the same value
+    float loaded;  // the GPU has an instruction for this conversion
     asm("cvt.f32.f16 %0, %1;" : "=f"(loaded) : "h"(v.bits));
     return loaded;
 #endif
@@ -77,14 +84,15 @@ struct Storage<Half> {
     const uint32_t sign = uint32_t{v.bits & 0x8000u} << 16;
     return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
   }
-  // To nearest, ties to even.
   SPARSETRAIN_HOST_DEVICE static Half store(float v) {
     const uint32_t bits = std::bit_cast<uint32_t>(v);
     const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
     const uint32_t magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000) return {static_cast<uint16_t>(sign | 0x7e00)};
-    if (magnitude >= 0x477ff000) return {static_cast<uint16_t>(sign | 0x7c00)};  // 65520 and more
-    if (magnitude < 0x38800000) {  // below 2^-14: 0.5 has half's subnormal step as its last place
+    if (magnitude >= 0x477ff000) return {static_cast<uint16_t>(sign | 0x7c00)};  // >= 65520: Inf
+    if (magnitude < 0x38800000) {
+      // Below 2^-14: subnormal in half. The last place of floats in [0.5, 1) is the step of half's
+      // subnormals, so the addition rounds to a multiple of that step.
       const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
       return {static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000))};
     }

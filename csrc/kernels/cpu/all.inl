@@ -1,5 +1,5 @@
-// Everything that is written once over a vector type. The includer has opened a
-// namespace of its own, inside a target region where the ISA needs one, and defined Vector.
+// The kernels that are written once for every vector type. The including file defines Vector
+// before, in a namespace of its own and, for SIMD instruction sets, inside a target region.
 using Scalar = Vector::Scalar;
 using Reg = Vector::Reg;
 

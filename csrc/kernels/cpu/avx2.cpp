@@ -1,12 +1,14 @@
-// The kernels for AVX2 and FMA. The target lives in this file, not in build flags: a per-file
-// -mavx2 would let the linker keep an AVX2 copy of a shared inline function for the whole
-// program.
+// The kernels for AVX2, FMA and F16C. Tables for dispatch.cpp and prune.cpp.
+//
+// The target is set by pragmas around the kernels, never by build flags. With -mavx2 for this file
+// the linker could keep an AVX2 copy of a shared inline function for the whole program. Headers
+// with inline functions are therefore included before the target region.
 #include "prune_table.h"
 #include "tables.h"
 
 #if defined(__x86_64__)
 
-// GCC 12 warns of the undefined pass-through operands inside its own intrinsics (GCC bug 105593).
+// GCC 12 warns about undefined pass-through operands inside its own intrinsics (GCC bug 105593).
 #ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"

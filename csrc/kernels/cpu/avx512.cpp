@@ -1,11 +1,14 @@
-// The kernels for AVX-512. The target lives in this file, not in build flags: a per-file -mavx512f
-// would let the linker keep an AVX-512 copy of a shared inline function for the whole program.
+// The kernels for AVX-512 (F, DQ, BW, VL). Tables for dispatch.cpp and prune.cpp.
+//
+// The target is set by pragmas around the kernels, never by build flags. With -mavx512f for this
+// file the linker could keep an AVX-512 copy of a shared inline function for the whole program.
+// Headers with inline functions are therefore included before the target region.
 #include "prune_table.h"
 #include "tables.h"
 
 #if defined(__x86_64__)
 
-// GCC 12 warns of the undefined pass-through operands inside its own intrinsics (GCC bug 105593).
+// GCC 12 warns about undefined pass-through operands inside its own intrinsics (GCC bug 105593).
 #ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"

@@ -1,7 +1,7 @@
-// The sums of a tensor's channels, for the bias's gradient: a fixed order for each channel, whoever
-// takes it.
+// The gradient of the bias: the sum of each channel over all images and pixels. The order of a sum
+// is fixed, whichever thread computes it. Included by all.inl.
 
-// Sum of the lanes, pairwise.
+// Adds the lanes of a vector pairwise.
 static INLINE Scalar sum_lanes(Reg v) {
   Scalar lane[Vector::kWidth];
   Vector::store(lane, v);
@@ -11,8 +11,8 @@ static INLINE Scalar sum_lanes(Reg v) {
   return lane[0];
 }
 
-// Sum of `vectors` vectors (the last one of `lanes` valid lanes) `step` elements apart: in four
-// strands, so that additions do not wait for each other.
+// Adds `vectors` vectors that begin `step` elements apart. All have `lanes` valid lanes, except the
+// last one, which has `last`. Four partial sums keep additions from waiting for each other.
 template <class T>
 static INLINE Reg sum_vectors(const T* from, int64_t vectors, int64_t step, int lanes, int last) {
   Reg sum[4] = {Vector::zero(), Vector::zero(), Vector::zero(), Vector::zero()};
@@ -31,8 +31,8 @@ static INLINE Reg sum_vectors(const T* from, int64_t vectors, int64_t step, int 
   return Vector::add(Vector::add(sum[0], sum[1]), Vector::add(sum[2], sum[3]));
 }
 
-// Channels [first, last) of kWidth each of source [images, channels, pixels as stored]. Sums of one
-// image are added up before the next, which keeps the strands short.
+// Kernels::channel_sums (api.h). An image is summed up before the next one, which keeps partial
+// sums short and rounding errors small.
 template <class T>
 static void channel_sums(TensorView<const T> source, int64_t images, int64_t channels,
                          int64_t pixels, int64_t first, int64_t last, T* sums) {

@@ -1,6 +1,9 @@
-// Compression: a dense tensor to per-pixel lists (spread) and per-channel lists (correlate).
+// Compression of the operand whose zeros are skipped into lists of nonzeros (api.h): by pixel for
+// scatter.inl, by channel for grad_weight.inl. Included by all.inl.
 
-// Appends the nonzeros of one pixel's `channels` scalars; offset of channel a: a * unit bytes.
+// Appends the nonzeros of one pixel's `channels` channels to value and offset, which hold `count`
+// entries. Channel a has the offset a * unit. Returns the new number of entries. Up to a vector
+// more is written.
 template <class T>
 static INLINE uint32_t append_pixel(const T* pixel, int64_t channels, uint32_t unit, Scalar* value,
                                     uint32_t* offset, uint32_t count) {
@@ -12,12 +15,13 @@ static INLINE uint32_t append_pixel(const T* pixel, int64_t channels, uint32_t u
   return count;
 }
 
-// NCHW pixels [0, pixels) of one image region to pixel-major order, `padded` scalars a pixel.
+// Transposes an NCHW region: channels [0, channels) of `pixels` consecutive pixels to
+// to[pixel * padded + channel]. padded: `channels`, rounded up to whole vectors.
 template <class T>
 static void transpose_pixels_in(const T* source, int64_t channel_stride, int64_t pixels,
                                 int64_t channels, int64_t padded, Scalar* to) {
   for (int64_t a = 0; a < channels; a += Vector::kWidth) {
-    const int rows = lanes_left(channels - a);
+    const int rows = lanes_left(channels - a);  // a row of the transposed matrix is a channel
     for (int64_t p = 0; p < pixels; p += Vector::kWidth) {
       const int columns = lanes_left(pixels - p);
       const T* block = source + a * channel_stride + p;
@@ -31,12 +35,13 @@ static void transpose_pixels_in(const T* source, int64_t channel_stride, int64_t
   }
 }
 
-// The lists of `rows` rows of pixels, `stride` apart, that begin at entry `base`; returns their
-// end.
+// Builds the lists of `rows` rows of pixels for one channel tile. The first row has the index
+// `list` in lists.base, and its entries begin at `base`. Returns the end of the last row's entries.
 template <class T>
 static int64_t append_rows(const ScatterPlan& plan, const T* pixels, int64_t row_stride,
                            int64_t pixel_stride, int64_t channels, int64_t rows, int64_t list,
                            int64_t base, const PixelLists<Scalar>& lists) {
+  // Bytes of one channel's packed weights (pack_weights.inl).
   const uint32_t unit = static_cast<uint32_t>(plan.shape.S * plan.block * plan.vector.scalar_bytes);
   for (int64_t i = 0; i < rows; ++i, ++list) {
     uint32_t* start = lists.start + list * (plan.source_width + 1);
@@ -55,10 +60,11 @@ static int64_t append_rows(const ScatterPlan& plan, const T* pixels, int64_t row
   return base;
 }
 
+// Kernels::build_pixel_lists (api.h). The entries of all tiles of a region follow each other.
 template <class T>
 static void build_pixel_lists(const ScatterPlan& plan, TensorView<const T> source, int64_t first,
-                              int64_t last, PixelLists<Scalar> lists, void* work) {
-  Scalar* pixels = static_cast<Scalar*>(work);
+                              int64_t last, PixelLists<Scalar> lists, void* scratch) {
+  Scalar* pixels = static_cast<Scalar*>(scratch);
   const int64_t padded = (plan.tile + Vector::kWidth - 1) / Vector::kWidth * Vector::kWidth;
   for (int64_t region = first; region < last; ++region) {
     const int64_t image = region / plan.regions_per_image();
@@ -84,7 +90,8 @@ static void build_pixel_lists(const ScatterPlan& plan, TensorView<const T> sourc
   }
 }
 
-// The byte offset of each pixel of a band in the padded copy of x.
+// Writes, for each pixel of a band, the byte offset in the padded copy of x of the pixel that tap
+// (0, 0) reads.
 static void band_offsets(const GradWeightPlan& plan, const Band& band, uint32_t* offset) {
   const int64_t pixel = plan.block * plan.vector.scalar_bytes;
   for (int64_t n = 0; n < band.images; ++n) {
@@ -98,13 +105,14 @@ static void band_offsets(const GradWeightPlan& plan, const Band& band, uint32_t*
   }
 }
 
-// The lists of one band of an NCHW tensor: each channel's pixels are already in order.
+// Builds the lists of one band of an NCHW tensor, where the pixels of a channel are in order
+// already.
 template <class T>
 static void append_planes(const GradWeightPlan& plan, const Band& band, TensorView<const T> source,
                           const uint32_t* pixel_offset, uint32_t* start, Scalar* value,
                           uint32_t* offset) {
   const bool whole_rows = band.columns == plan.shape.Q();
-  const int64_t runs = whole_rows ? 1 : band.rows;  // a channel and image
+  const int64_t runs = whole_rows ? 1 : band.rows;  // contiguous pieces of a channel in one image
   const int64_t length = band.pixels() / band.images / runs, ahead = 2 * source.stride[1];
   uint32_t count = 0;
   for (int64_t k = 0; k < plan.shape.K; ++k) {
@@ -124,19 +132,20 @@ static void append_planes(const GradWeightPlan& plan, const Band& band, TensorVi
   start[plan.shape.K] = count;
 }
 
-// Channels of a channels_last band whose lists grow together: four vectors, so that whole lines of
-// a pixel are read at once.
-static constexpr int kStreams = 4 * Vector::kWidth;
-static_assert(kStreams == GradWeightPlan::streams(Vector::kWidth));
+// Channels of a channels_last band whose lists grow side by side: four vectors, so that whole cache
+// lines of a pixel are read at once.
+static constexpr int kStreams = GradWeightPlan::streams(Vector::kWidth);
+// One list for each of these channels, in scratch memory.
 struct Streams {
-  int64_t capacity;
-  Scalar* value;
-  uint32_t* offset;
+  int64_t capacity;  // entries from one stream to the next
+  Scalar* value;     // [kStreams][capacity]
+  uint32_t* offset;  // [kStreams][capacity]
   uint32_t count[kStreams];
 };
 
-// Appends `channels` channels from `channel` on: blocks of kWidth pixels, transposed in registers,
-// so that a zero costs a share of a vector instruction and no branch.
+// Appends `channels` channels of a channels_last band, from `channel` on, to the streams. Blocks of
+// kWidth pixels are transposed in registers; then a zero costs part of a vector instruction, and no
+// branch depends on it.
 template <class T>
 static void append_transposed(const Band& band, TensorView<const T> source, int64_t channel,
                               int64_t channels, const uint32_t* pixel_offset, Streams& streams) {
@@ -170,7 +179,7 @@ static void append_transposed(const Band& band, TensorView<const T> source, int6
   }
 }
 
-// The lists of one band of a channels_last tensor.
+// Builds the lists of one band of a channels_last tensor, kStreams channels at a time.
 template <class T>
 static void append_pixels(const GradWeightPlan& plan, const Band& band, TensorView<const T> source,
                           const uint32_t* pixel_offset, Streams& streams, uint32_t* start,
@@ -190,12 +199,13 @@ static void append_pixels(const GradWeightPlan& plan, const Band& band, TensorVi
   start[plan.shape.K] = count;
 }
 
+// Kernels::build_channel_lists (api.h).
 template <class T>
 static void build_channel_lists(const GradWeightPlan& plan, TensorView<const T> source,
                                 int64_t first, int64_t last, ChannelLists<Scalar> lists,
-                                void* work) {
+                                void* scratch) {
   const int64_t pixels = plan.band_images * plan.band_rows * plan.band_columns + Vector::kWidth;
-  Streams streams{plan.stream_entries(), static_cast<Scalar*>(work), nullptr, {}};
+  Streams streams{plan.stream_entries(), static_cast<Scalar*>(scratch), nullptr, {}};
   streams.offset = reinterpret_cast<uint32_t*>(streams.value + kStreams * streams.capacity);
   uint32_t* pixel_offset = streams.offset + kStreams * streams.capacity;
   std::fill_n(pixel_offset, pixels, 0u);

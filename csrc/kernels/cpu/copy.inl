@@ -1,24 +1,24 @@
-// Copies between tensors and the kernels' own order (a vector of channels a pixel): the place where
-// NCHW is transposed and 16-bit storage is converted.
+// Copies between tensors and the kernels' scratch, where the channels of a pixel are neighbors.
+// NCHW is transposed and 16-bit storage is converted here. Included by all.inl.
 
-// Asks for the cache line at p, which may lie outside the tensor.
+// Prefetches the cache line at p. p may lie outside the tensor.
 static INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
-// The same for the `count` elements at p.
+// Prefetches the `count` elements at p.
 template <class T>
 static INLINE void prefetch_span(const T* p, int64_t count) {
   constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t i = 0; i < count; i += kLine) prefetch(p + i);
 }
 
-// All kWidth lanes; AVX2 takes longer for a masked load even where nothing is masked.
+// Loads a whole vector. On AVX2 this is faster than a masked load of all lanes.
 template <class T>
 static INLINE Reg load_whole(const T* p) {
   if constexpr (std::is_same_v<T, Scalar>) return Vector::load(p);
   return Vector::load_first(p, Vector::kWidth);
 }
 
-// Transposed reading: lane i of m[j] becomes source[i * stride + j], i < rows, j < columns; rows
-// and columns up to kWidth, the rest 0.
+// Loads a transposed matrix: lane i of m[j] becomes source[i * stride + j] for i < rows and j <
+// columns, and 0 elsewhere. rows and columns are at most kWidth.
 template <class T>
 static INLINE void load_transposed(const T* source, int64_t stride, int rows, int columns,
                                    Reg (&m)[Vector::kWidth]) {
@@ -33,23 +33,25 @@ static INLINE void load_transposed(const T* source, int64_t stride, int rows, in
   Vector::transpose(m);
 }
 
-// kWidth, or what is left of it.
+// The valid lanes of the next vector if `left` elements are left.
 static INLINE int lanes_left(int64_t left) {
   return left < Vector::kWidth ? static_cast<int>(left) : Vector::kWidth;
 }
 
-// Whether whole vectors of a result of `bytes` bytes, at p and multiples of a vector from it, may
-// go past the caches: it is of the kernels' own scalars, so large that its reader will not find it
-// there anyway, and aligned. That saves reading each line before it is overwritten.
+// Whether the vectors of a result may be stored past the caches, which saves reading each cache
+// line before it is overwritten. That is possible if elements need no conversion and vectors are
+// aligned (at p and at multiples of `stride` elements from it). It pays if the result, of `bytes`
+// bytes, is so large that its reader would not find it in a cache.
 template <class T>
 static INLINE bool may_stream(const T* p, int64_t stride, int64_t bytes) {
-  constexpr int64_t kLargeBytes = int64_t{6} << 20;  // beyond the L2s and a core's share of L3
+  constexpr int64_t kLargeBytes = int64_t{6} << 20;  // more than L2 and one core's share of L3
   constexpr size_t kVector = Vector::kWidth * sizeof(Scalar);
   return std::is_same_v<T, Scalar> && bytes >= kLargeBytes &&
          reinterpret_cast<uintptr_t>(p) % kVector == 0 && stride % Vector::kWidth == 0;
 }
 
-// One vector to a result: past the caches, or its first lanes.
+// Stores the first `lanes` lanes of a vector in a result, past the caches if `stream`
+// (may_stream()).
 template <class T>
 static INLINE void put(T* p, Reg v, int lanes, bool stream) {
   if constexpr (std::is_same_v<T, Scalar>) {
@@ -58,8 +60,8 @@ static INLINE void put(T* p, Reg v, int lanes, bool stream) {
   Vector::store_first(p, v, lanes);
 }
 
-// rows x width pixels of `channels` channels, `pitch` pixels a row and `block` scalars a pixel
-// apart, to a channels_last tensor.
+// Copies rows x width pixels of `channels` channels to a channels_last tensor. In `from`, pixels
+// are `block` scalars apart and rows are `pitch` pixels apart. bytes: size of the whole tensor.
 template <class T>
 static void copy_pixels_out(const Scalar* from, int64_t block, int64_t pitch, int64_t rows,
                             int64_t width, int64_t channels, TensorView<T> to, int64_t bytes) {
@@ -75,8 +77,8 @@ static void copy_pixels_out(const Scalar* from, int64_t block, int64_t pitch, in
   }
 }
 
-// The same to a contiguous tensor, whose rows of one channel follow each other: blocks of kWidth
-// consecutive pixels, over row ends, so that small images fill their vectors.
+// Copies the same pixels to an NCHW tensor, whose rows of one channel follow each other. A block of
+// kWidth pixels may span several rows, so that small images fill their vectors too.
 template <class T>
 static void transpose_pixels_out(const Scalar* from, int64_t block, int64_t pitch, int64_t rows,
                                  int64_t width, int64_t channels, TensorView<T> to, int64_t bytes) {
@@ -87,7 +89,7 @@ static void transpose_pixels_out(const Scalar* from, int64_t block, int64_t pitc
     const Scalar* pixel[Vector::kWidth];
     int64_t i = p / width, j = p % width;
     for (int n = 0; n < Vector::kWidth; ++n) {
-      pixel[n] = from + (i * pitch + j) * block;  // the last one is repeated beyond the end
+      pixel[n] = from + (i * pitch + j) * block;  // repeats the last pixel beyond the end
       if (n + 1 < columns && ++j == width) ++i, j = 0;
     }
     for (int64_t c = 0; c < channels; c += Vector::kWidth) {
@@ -103,8 +105,8 @@ static void transpose_pixels_out(const Scalar* from, int64_t block, int64_t pitc
   }
 }
 
-// `pixels` pixels of up to kWidth channels (`lanes` of them valid) to vectors `block` scalars
-// apart.
+// Copies `pixels` pixels of a tensor row to vectors that are `block` scalars apart: `lanes`
+// channels (at most kWidth) of each; the other lanes become 0.
 template <class T>
 static INLINE void copy_run(const T* from, int64_t channel_stride, int64_t pixel_stride,
                             bool channels_last, int lanes, int64_t pixels, int64_t block,
@@ -117,7 +119,7 @@ static INLINE void copy_run(const T* from, int64_t channel_stride, int64_t pixel
   }
   for (int64_t j = 0; j < pixels; j += Vector::kWidth) {
     const int columns = lanes_left(pixels - j);
-    if (pixels >= Vector::kWidth) {  // the next row, where that is another line
+    if (pixels >= Vector::kWidth) {  // prefetches the next row, which is in another cache line then
       for (int c = 0; c < lanes; ++c) prefetch(from + j + pixels + c * channel_stride);
     }
     Reg m[Vector::kWidth];

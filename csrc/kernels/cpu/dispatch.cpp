@@ -1,5 +1,5 @@
-// Which instruction set runs: the best that this CPU and operating system support, or a lower one
-// that SPARSETRAIN_ISA names.
+// Chooses the instruction set at run time (see api.h): the best one that processor and operating
+// system support, or a lower one that SPARSETRAIN_ISA names.
 #include <cstdlib>
 #include <cstring>
 
@@ -17,11 +17,11 @@ Isa best_isa() {
   return supported(Isa::kAvx2) ? Isa::kAvx2 : Isa::kScalar;
 }
 
-// __builtin_cpu_supports also asks XGETBV whether the operating system saves the registers.
+// __builtin_cpu_supports() also checks, by XGETBV, that the operating system saves the registers.
 bool supported(Isa isa) {
 #if defined(__x86_64__)
 #ifdef __clang__
-  const bool f16c = true;  // clang 14 cannot ask for it; no processor with AVX2 is without
+  const bool f16c = true;  // clang 14 cannot test for F16C; every processor with AVX2 has it
 #else
   const bool f16c = __builtin_cpu_supports("f16c");
 #endif
@@ -39,10 +39,10 @@ bool supported(Isa isa) {
 Isa current_isa(bool* unknown) {
   const Isa best = best_isa();
   if (unknown) *unknown = false;
-  const char* wanted = std::getenv("SPARSETRAIN_ISA");
-  if (!wanted || !*wanted) return best;
+  const char* name = std::getenv("SPARSETRAIN_ISA");
+  if (!name || !*name) return best;
   for (int i = 0; i < 3; ++i) {
-    if (std::strcmp(wanted, kNames[i]) == 0) {
+    if (std::strcmp(name, kNames[i]) == 0) {
       const Isa isa = static_cast<Isa>(i);
       return static_cast<int>(isa) < static_cast<int>(best) ? isa : best;
     }

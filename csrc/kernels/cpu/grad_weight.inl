@@ -1,14 +1,22 @@
-// grad_weight: lists of one output channel's nonzeros against bands of x.
+// grad_weight on the CPU, skipping zeros of dy (or of x, with swapped operands);
+// Kernels::grad_weight of api.h. For each band of dy, the x that it needs is copied with its
+// padding, so that the tap offsets are equal for all pixels. Then each list, the nonzeros of one
+// channel of dy, is walked once for each box of taps while the sums of the box stay in registers.
+// This is the OSRC row operation of the paper: output-stationary. Included by all.inl.
 
-// Adds to sums[r][t][0..kRegs) the products of each listed nonzero with the kRegs vectors of x at
-// x + offset + r * row_bytes + t pixels. One broadcast and kRows * kTaps * kRegs FMAs a nonzero,
-// the sums in registers for the whole list (the paper's OSRC: output stationary). sum_row: scalars
-// from one kernel row of sums to the next.
+// Walks along one list. For each nonzero v with offset o, each kernel row r < kRows and each tap
+// t < kTaps, adds v * (kRegs vectors of x at byte o + r * row_bytes, t pixels further right) to
+// sums[r][t][0..kRegs).
+//   count      entries of the list
+//   x          the padded copy, at the first tap of the box
+//   row_bytes  bytes of x from one kernel row to the next
+//   sum_row    scalars of sums from one kernel row to the next
 template <int kRegs, int kRows, int kTaps>
 static void grad_weight_list(int64_t count, const Scalar* value, const uint32_t* offset,
                              const char* x, int64_t row_bytes, Scalar* sums, int64_t sum_row) {
   constexpr int kPixel = kRegs * Vector::kWidth;
   Reg sum[kRows][kTaps][kRegs];
+  // Calls f(r, t, v) for all sums.
   const auto each = [&](auto&& f) INLINE_LAMBDA {
     unroll<kRows>([&](auto r) INLINE_LAMBDA {
       unroll<kTaps>(
@@ -35,7 +43,8 @@ static void grad_weight_list(int64_t count, const Scalar* value, const uint32_t*
 using GradWeightList = void (*)(int64_t, const Scalar*, const uint32_t*, const char*, int64_t,
                                 Scalar*, int64_t);
 
-// The walk for a box of taps: 3 x 3, or 1, 3, 5 or 7 taps of one kernel row.
+// The walk for a box of taps: 3 x 3, or 1, 3, 5 or 7 taps of one kernel row. kRoom: registers for
+// sums.
 template <int kRegs>
 static GradWeightList grad_weight_list_of(const TapBox& box) {
   constexpr int kRoom = Vector::kRegisters - 2;
@@ -56,15 +65,16 @@ static GradWeightList grad_weight_list_of(int registers, const TapBox& box) {
   return registers == 2 ? grad_weight_list_of<2>(box) : grad_weight_list_of<4>(box);
 }
 
-// One image's part of a band's copy: rows x columns pixels of x from (h, w) on, zero outside the
-// image, `channels` of them valid; blocks of plan.block channels, `plane` scalars apart.
+// Copies rows x columns pixels of one image of x, from pixel (h, w) on, with zeros outside the
+// image. x begins at the first of `channels` channels. Blocks of plan.block channels are `plane`
+// scalars apart in `to`; the last block is filled with zeros.
 template <class T>
 static void copy_image_in(const GradWeightPlan& plan, TensorView<const T> x, int64_t h, int64_t w,
                           int64_t rows, int64_t columns, int64_t channels, int64_t plane,
                           Scalar* to) {
   const int64_t w0 = std::max<int64_t>(0, -w), w1 = std::min(columns, plan.shape.W - w);
   const int64_t padded = (channels + plan.block - 1) / plan.block * plan.block;
-  const int64_t per_block = plan.registers;
+  const int64_t per_block = plan.registers;  // vectors
   for (int64_t i = 0; i < rows; ++i) {
     const bool inside = h + i >= 0 && h + i < plan.shape.H;
     Scalar* row = to + i * plan.copy_columns() * plan.block;
@@ -72,6 +82,7 @@ static void copy_image_in(const GradWeightPlan& plan, TensorView<const T> x, int
       const int lanes = lanes_left(std::max<int64_t>(0, channels - c));
       const int64_t vector = c / Vector::kWidth;
       Scalar* out = row + vector / per_block * plane + vector % per_block * Vector::kWidth;
+      // Sets pixels [from, until) of the row to 0.
       const auto clear = [&](int64_t from, int64_t until) {
         for (int64_t j = from; j < until; ++j) Vector::store(out + j * plan.block, Vector::zero());
       };
@@ -87,7 +98,7 @@ static void copy_image_in(const GradWeightPlan& plan, TensorView<const T> x, int
   }
 }
 
-// Fills the padded copies of a band for the `channels` channels from `channel` on.
+// Copies the x of a band, with its padding, for `channels` channels from `channel` on.
 template <class T>
 static void copy_band_in(const GradWeightPlan& plan, const Band& band, TensorView<const T> x,
                          int64_t channel, int64_t channels, Scalar* copy) {
@@ -103,7 +114,8 @@ static void copy_band_in(const GradWeightPlan& plan, const Band& band, TensorVie
   }
 }
 
-// All lists of output channels [k0, k1) of one band against one block of x. sums [k][R][S][block].
+// Adds the products of one band's lists of output channels [k0, k1) with one block of x. copy: the
+// band's padded copy of that block; sums: [k1 - k0][R][S][block].
 static void grad_weight_band(const GradWeightPlan& plan, const ChannelLists<Scalar>& lists,
                              int64_t band, int64_t k0, int64_t k1, const Scalar* copy,
                              Scalar* sums) {
@@ -128,8 +140,8 @@ static void grad_weight_band(const GradWeightPlan& plan, const ChannelLists<Scal
   }
 }
 
-// Writes the finished sums of one block, [k][taps][block], to grad_weight; staging: R * S * block
-// scalars. A contiguous result is put together there first, so that it leaves in whole vectors.
+// Stores the finished sums of one block, [k1 - k0][taps][block], in grad_weight. A contiguous
+// result is first assembled in `staging` (R * S * block scalars), so that whole vectors are stored.
 template <class T>
 static void finish_weights(const GradWeightPlan& plan, const Scalar* sums, int64_t k0, int64_t k1,
                            int64_t channel, int64_t channels, TensorView<T> grad_weight,
@@ -154,8 +166,9 @@ static void finish_weights(const GradWeightPlan& plan, const Scalar* sums, int64
   }
 }
 
-// The same for swapped roles: grad_weight [channel][k] with its taps reversed. A channels_last
-// result takes kWidth lists a tap at once: its vectors run along k.
+// Stores the finished sums of one block for swapped operands: in grad_weight[channel][k], with the
+// taps reversed. In a channels_last result, vectors run along k, so kWidth lists are stored at
+// once.
 template <class T>
 static void finish_swapped(const GradWeightPlan& plan, const Scalar* sums, int64_t k0, int64_t k1,
                            int64_t channel, int64_t channels, TensorView<T> grad_weight) {
@@ -176,11 +189,13 @@ static void finish_swapped(const GradWeightPlan& plan, const Scalar* sums, int64
   }
 }
 
+// Kernels::grad_weight (api.h). A task is a set of blocks of input channels and a range of output
+// channels, over all bands.
 template <class T>
 static void grad_weight(const GradWeightPlan& plan, ChannelLists<Scalar> lists,
                         TensorView<const T> x, int64_t first, int64_t last,
-                        TensorView<T> grad_weight, void* work) {
-  Scalar* copy = static_cast<Scalar*>(work);
+                        TensorView<T> grad_weight, void* scratch) {
+  Scalar* copy = static_cast<Scalar*>(scratch);
   const int64_t plane = plan.copy_pixels() * plan.block;
   Scalar* sums = copy + plan.set * plane;
   for (int64_t task = first; task < last; ++task) {

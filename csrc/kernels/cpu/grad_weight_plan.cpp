@@ -1,4 +1,5 @@
-// See grad_weight_plan.h. Sizes measured on a Zen 4 (32 KB L1, 1 MB L2).
+// The plan of grad_weight (see grad_weight_plan.h). The sizes below were measured on a Zen 4 (32 KB
+// L1, 1 MB L2).
 #include "grad_weight_plan.h"
 
 #include <algorithm>
@@ -6,18 +7,21 @@
 namespace sparsetrain {
 namespace {
 
-// The padded copy of one block of x. A list sweeps it in row order, so it may be a little larger
-// than L1; lists grow with it.
+// Bytes of the padded copy of one block of x. Larger copies make longer lists. A list reads the
+// copy in row order, so it may be a little larger than L1.
 constexpr int64_t kCopyBytes = int64_t{32} * 1024;
-// Sums of a task, a third of L2: loaded and stored by every band.
+// Bytes of a task's sums: a third of L2. Every band loads and stores them.
 constexpr int64_t kSumBytes = int64_t{320} * 1024;
-constexpr int64_t kSetBlocks = 4;  // copied together: whole cache lines of a channels_last x
+// Vectors of channels that are copied together, to read whole cache lines of a channels_last x.
+constexpr int64_t kSetVectors = 4;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Whether one walk serves all nine taps.
 bool whole_kernel(const ConvShape& s) { return s.R == 3 && s.S == 3 && s.dilation_w == 1; }
 
-// Taps that one walk serves; dilated taps are not neighbours in the copy.
+// Taps that the next walk serves if `left` taps of a kernel row are left. Dilated taps are not
+// neighbors in the copy.
 int box_taps(const ConvShape& s, int64_t left) {
   if (s.dilation_w > 1) return 1;
   for (const int size : {7, 5, 3}) {
@@ -26,7 +30,7 @@ int box_taps(const ConvShape& s, int64_t left) {
   return 1;
 }
 
-// Vectors of channels a pixel: as many sums as registers hold, and enough to cover the FMA latency.
+// Vectors of channels in a block: as many sums as registers hold, to cover the latency of FMA.
 int choose_registers(const ConvShape& s, int64_t channels, VectorShape v) {
   int registers = 1;
   if (!whole_kernel(s)) {
@@ -37,13 +41,14 @@ int choose_registers(const ConvShape& s, int64_t channels, VectorShape v) {
   return registers;
 }
 
-int64_t boxes_a_row(const ConvShape& s) {
+int64_t boxes_per_row(const ConvShape& s) {
   int64_t count = 1;
   for (int64_t left = s.S - box_taps(s, s.S); left > 0; ++count) left -= box_taps(s, left);
   return count;
 }
 
-// The band with most pixels whose copy fits, the squarer (smaller halo) among equals.
+// Chooses the band with the most pixels whose copy has at most `room` pixels; among equal ones the
+// one with the fewest cuts of its columns.
 void choose_band(GradWeightPlan& p, int64_t room) {
   const int64_t P = p.shape.P(), Q = p.shape.Q();
   p.band_images = p.band_rows = p.band_columns = 1;
@@ -83,28 +88,27 @@ bool GradWeightPlan::fits() const {
 }
 
 int64_t GradWeightPlan::stream_entries() const {
-  // Room for a whole vector more, in cache lines; an odd number of them, so that streams do not
-  // fall into the same sets of the cache.
-  constexpr int64_t kLine = 16;
+  // append() may write a whole vector more. An odd number of cache lines keeps the streams from
+  // mapping to the same sets of the cache.
+  constexpr int64_t kLine = 16;  // entries of 4 bytes
   const int64_t entries = band_images * band_rows * band_columns + int64_t{2} * vector.width;
   return (divide_up(entries, kLine) | 1) * kLine;
 }
 
 int64_t GradWeightPlan::list_scratch_bytes() const {
-  // Streams of entries, and one offset a pixel.
   const int64_t pixels = band_images * band_rows * band_columns + vector.width;
   return pixels * 4 + streams(vector.width) * stream_entries() * (vector.scalar_bytes + 4);
 }
 
 int64_t GradWeightPlan::boxes() const {
-  return whole_kernel(shape) ? 1 : boxes_a_row(shape) * shape.R;
+  return whole_kernel(shape) ? 1 : boxes_per_row(shape) * shape.R;
 }
 
 TapBox GradWeightPlan::box(int64_t index) const {
   if (whole_kernel(shape)) return {0, 0, 3, 3};
-  const int64_t a_row = boxes_a_row(shape);
-  TapBox box{index / a_row, 0, 1, box_taps(shape, shape.S)};
-  for (int64_t i = 0; i < index % a_row; ++i) {
+  const int64_t per_row = boxes_per_row(shape);
+  TapBox box{index / per_row, 0, 1, box_taps(shape, shape.S)};
+  for (int64_t i = 0; i < index % per_row; ++i) {
     box.tap += box.taps;
     box.taps = box_taps(shape, shape.S - box.tap);
   }
@@ -112,12 +116,14 @@ TapBox GradWeightPlan::box(int64_t index) const {
 }
 
 void GradWeightPlan::divide_among(int threads) {
-  const int64_t wanted = divide_up(threads, shape.groups);
-  set = std::clamp<int64_t>(blocks / wanted, 1, std::max<int64_t>(1, kSetBlocks / registers));
+  // Enough tasks for all threads: by smaller sets first, then by ranges of output channels.
+  const int64_t tasks_per_group = divide_up(threads, shape.groups);
+  set = std::clamp<int64_t>(blocks / tasks_per_group, 1,
+                            std::max<int64_t>(1, kSetVectors / registers));
   sets = divide_up(blocks, set);
-  const int64_t channel_sums = set * shape.R * shape.S * block * vector.scalar_bytes;
-  const int64_t cuts = divide_up(channels_out * channel_sums, kSumBytes);
-  splits = std::clamp<int64_t>(std::max(cuts, divide_up(wanted, sets)), 1, channels_out);
+  const int64_t channel_bytes = set * shape.R * shape.S * block * vector.scalar_bytes;
+  const int64_t cuts = divide_up(channels_out * channel_bytes, kSumBytes);
+  splits = std::clamp<int64_t>(std::max(cuts, divide_up(tasks_per_group, sets)), 1, channels_out);
 }
 
 GradWeightPlan plan_grad_weight(const ConvShape& shape, VectorShape vector, int threads) {

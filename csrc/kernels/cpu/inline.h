@@ -1,15 +1,17 @@
-// What the vector code needs of the compiler: forced inlining, and loops unrolled while parsing.
+// Forced inlining, and integer constants as types for unroll.inl. Used by the files of each
+// instruction set.
 #pragma once
 
 #include <cstdint>
 #include <utility>
 
-// Forced, so that the register arrays of the kernels never live in memory.
+// Inlining is forced so that the kernels' arrays of vectors stay in registers.
 #define INLINE inline __attribute__((always_inline))
 #define INLINE_LAMBDA __attribute__((always_inline))
 
 namespace sparsetrain {
 
+// The constant kConstant as a value whose type carries it.
 template <int kConstant>
 struct Constant {
   static constexpr int kValue = kConstant;

@@ -1,11 +1,12 @@
-// Weights in the order in which the spread loop reads them:
-// [tile][kernel row][source channel of the tile][slot][output channel of the block].
+// Packs the weights of one block of output channels in the order in which scatter.inl reads them:
+// [tile][kernel row][source channel of the tile][slot][output channel of the block], as Scalar.
+// Included by all.inl.
 
-// Source channels that are asked for before their turn: in grad_input they lie a whole filter
-// apart.
+// Source channels that are prefetched ahead: in grad_input they lie a whole filter apart.
 static constexpr int64_t kAhead = 6;
 
-// Offsets of the taps inside a tile, tabulated for kernels of usual sizes.
+// The offset, in scalars, of each tap (r * S + s) inside a tile. A table for kernels of usual sizes
+// avoids recomputing them.
 struct TapOffsets {
   static constexpr int64_t kTable = 256;
   const ScatterPlan& plan;
@@ -21,16 +22,17 @@ struct TapOffsets {
   int64_t operator[](int64_t tap) const { return tap < kTable ? table[tap] : compute(tap); }
 };
 
-// The vector of output channels at `from` (neighbours stride[out] apart) for `channels` source
-// channels of one tile, to `to`. Whichever of taps and source channels is contiguous in w is read
-// in rows of kWidth and transposed, unless output channels are.
+// Packs one vector of output channels for `channels` source channels of one tile. from: the weight
+// of the first of them, in a tensor with these strides. If output channels are contiguous in w,
+// vectors are loaded directly; else the contiguous dimension (source channels or taps) is loaded in
+// rows of kWidth and transposed.
 template <class T>
 static void pack_vector(const ScatterPlan& plan, const TapOffsets& offsets, const T* from,
                         const int64_t* stride, int64_t channels, int lanes, Scalar* to) {
   const int64_t taps = plan.shape.R * plan.shape.S, pixel = plan.shape.S * plan.block;
   const int64_t out_stride = stride[plan.forward ? 0 : 1];
   const int64_t channel_stride = stride[plan.forward ? 1 : 0];
-  const int64_t tap_stride = stride[3];  // between rows of taps too: w is dense
+  const int64_t tap_stride = stride[3];  // also from row to row: w is dense
   Reg m[Vector::kWidth];
   if (out_stride == 1) {
     for (int64_t a = 0; a < channels; ++a) {
@@ -61,7 +63,8 @@ static void pack_vector(const ScatterPlan& plan, const TapOffsets& offsets, cons
   }
 }
 
-// The weights of one block of output channels.
+// Packs the weights of the block of output channels that begins at out0 in its group. Lanes beyond
+// the last output channel become 0.
 template <class T>
 static void pack_block(const ScatterPlan& plan, TensorView<const T> w, int64_t group, int64_t out0,
                        Scalar* packed) {

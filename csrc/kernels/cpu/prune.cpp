@@ -1,5 +1,5 @@
-// Stochastic pruning: the plain version, one loop for every storage type, and the choice of a
-// vector version.
+// Stochastic pruning on the CPU (see prune.h): the scalar version for all storage types, and the
+// choice of a SIMD version for whole chunks.
 #include "prune.h"
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 namespace sparsetrain {
 namespace {
 
-// Adds n values pairwise: at each level lane i takes lane i + width. n is a power of two.
+// Adds the lane sums pairwise in the order of prune_rule.h; destroys them. n is a power of two.
 template <class T, int n>
 T tree_sum(T (&lane)[n]) {
   for (int width = n / 2; width > 0; width /= 2) {
@@ -20,6 +20,7 @@ T tree_sum(T (&lane)[n]) {
   return lane[0];
 }
 
+// Prunes elements [begin, end), one chunk; kWrite false: only measures them.
 template <class T, bool kWrite>
 PruneStats prune_chunk(const T* grad, T* out, int64_t begin, int64_t end, T threshold,
                        uint64_t seed, uint64_t offset) {
@@ -28,7 +29,8 @@ PruneStats prune_chunk(const T* grad, T* out, int64_t begin, int64_t end, T thre
   const PhiloxKeys keys(seed);
   Compute lane[kChunkLanes] = {};
   PruneStats stats;
-  for (int64_t block = begin; block < end; block += 4) {  // begin is a multiple of kChunk, so of 4
+  // Four elements share a Philox block. begin is a multiple of kChunk, hence of 4.
+  for (int64_t block = begin; block < end; block += 4) {
     const PhiloxBlock random = kWrite ? words_of(block, keys, offset) : PhiloxBlock{};
     const int64_t block_end = std::min(block + 4, end);
     for (int64_t i = block; i < block_end; ++i) {
@@ -47,8 +49,8 @@ PruneStats prune_chunk(const T* grad, T* out, int64_t begin, int64_t end, T thre
   return stats;
 }
 
-// The vector versions of an instruction set, or nullptr.
-const PruneTable* vector_versions(Isa isa) {
+// The SIMD versions of an instruction set, or nullptr.
+const PruneTable* simd_versions(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::kAvx512) return &kAvx512Prune;
   if (isa == Isa::kAvx2) return &kAvx2Prune;
@@ -56,20 +58,21 @@ const PruneTable* vector_versions(Isa isa) {
   return nullptr;
 }
 
+// The version for a storage type; the second argument only selects the overload.
 PruneChunks<float> version_of(const PruneTable& table, float) { return table.float32; }
 PruneChunks<BFloat16> version_of(const PruneTable& table, BFloat16) { return table.bfloat16; }
 PruneChunks<Half> version_of(const PruneTable& table, Half) { return table.float16; }
 
 double finish_chunk(float (&lane)[kChunkLanes]) { return static_cast<double>(tree_sum(lane)); }
 
-// Prunes the whole chunks of [first, last) that the vector version takes; returns where it stopped:
-// before the last, partial chunk.
+// Prunes the chunks of [first, last) that a SIMD version can prune: all whole ones, or none.
+// Returns the first chunk that is left.
 template <class T>
 int64_t prune_whole_chunks(Isa isa, const T* grad, T* out, int64_t elements, int64_t first,
                            int64_t last, T threshold, uint64_t seed, uint64_t offset,
                            PruneStats* stats) {
   if constexpr (!std::is_same_v<T, double>) {
-    const PruneTable* table = vector_versions(isa);
+    const PruneTable* table = simd_versions(isa);
     const int64_t whole = std::min(last, elements / kChunk);
     if (table && first < whole) {
       version_of(*table, T{})(grad, out, first, whole, threshold, seed, offset, finish_chunk,

@@ -1,12 +1,13 @@
-// Stochastic pruning of whole chunks, bit for bit as prune.cpp's plain version: the same random
-// words, the same order of the sum. Included only where Vector has the operations of an ISA.
+// The SIMD version of stochastic pruning, for whole chunks: the bits of the scalar version in
+// prune.cpp. Included by avx2.cpp and avx512.cpp, whose Vector has the bit operations that it
+// needs.
 
-// Philox4x32 with one counter in each 64-bit lane: word[j] becomes word j, in the lower half of the
-// lane. The upper halves hold what the products leave there; multiply() ignores them.
+// Philox4x32-10 of one counter in each 64-bit lane. word[j] holds the word j of every counter in
+// the lower half of its lane. The upper halves hold remains of products, which multiply() ignores.
 struct Philox {
   Vector::Bits word[4];
 
-  // The first of ten rounds: words 2 and 3 of a counter are 0, and so is their product.
+  // Runs the first of ten rounds. Words 2 and 3 of a counter are 0, and so is their product.
   INLINE Philox(Vector::Bits counter, Vector::Bits key0, Vector::Bits key1) {
     word[3] = Vector::multiply(counter, 0xD2511F53);
     word[2] = Vector::xor2(Vector::high(word[3]), key1);
@@ -23,9 +24,9 @@ struct Philox {
   }
 };
 
-// The words of counters [counter, counter + kWidth), in element order: word[v] lane l belongs to
-// element v * kWidth + l. Which counter starts in which lane is chosen so that the two unpack
-// steps, which stay inside 128-bit lanes, leave neighbours side by side.
+// Computes the random words of counters [counter, counter + kWidth) in element order: lane l of
+// word[v] belongs to element v * kWidth + l. Counters are assigned to lanes so that the unpack
+// instructions of transpose_words(), which stay inside 128-bit lanes, end in element order.
 static INLINE void random_words(uint64_t counter, uint64_t key, Vector::Bits (&word)[4]) {
   uint32_t key0 = static_cast<uint32_t>(key), key1 = static_cast<uint32_t>(key >> 32);
   Philox even(Vector::add_wide(Vector::even_lanes(), counter), Vector::bits(key0),
@@ -33,7 +34,7 @@ static INLINE void random_words(uint64_t counter, uint64_t key, Vector::Bits (&w
   Philox odd(Vector::add_wide(Vector::odd_lanes(), counter), Vector::bits(key0),
              Vector::bits(key1));
   for (int i = 1; i < 10; ++i) {
-    key0 += 0x9E3779B9;
+    key0 += 0x9E3779B9;  // the key schedule of common/philox.h
     key1 += 0xBB67AE85;
     const Vector::Bits k0 = Vector::bits(key0), k1 = Vector::bits(key1);
     even.round(k0, k1);
@@ -43,8 +44,8 @@ static INLINE void random_words(uint64_t counter, uint64_t key, Vector::Bits (&w
   Vector::transpose_words(word);
 }
 
-// One chunk of kChunk elements. Its kChunkLanes sums grow four vectors at a time, in registers.
-// out: nullptr when only measuring.
+// Prunes one chunk of kChunk elements, or only measures it (kWrite false; out is not used). Each
+// iteration takes four vectors, for which it adds |g| to as many vectors of lane sums.
 template <bool kWrite, class T>
 static void prune_chunk(const T* grad, T* out, T threshold, uint64_t key, uint64_t counter,
                         float (&lane)[kChunkLanes], PruneStats& stats) {
@@ -71,8 +72,7 @@ static void prune_chunk(const T* grad, T* out, T threshold, uint64_t key, uint64
   }
 }
 
-// Whole chunks [first, last) of grad into out, or only measured; finish adds the sums of |g| by
-// lane.
+// The function of PruneTable: see PruneChunks.
 template <class T>
 static void prune_chunks_of(const T* grad, T* out, int64_t first, int64_t last, T threshold,
                             uint64_t key, uint64_t offset, FinishChunk finish, PruneStats* stats) {

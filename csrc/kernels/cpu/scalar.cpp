@@ -1,4 +1,5 @@
-// The kernels for any CPU, and for double on every CPU.
+// The kernels for processors without AVX2, and for double on all processors. Tables for
+// dispatch.cpp.
 #include <algorithm>
 #include <cstring>
 #include <type_traits>

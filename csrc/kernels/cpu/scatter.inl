@@ -1,22 +1,33 @@
-// Forward and grad_input: rows of per-pixel nonzero lists, spread over output rows by a sliding
-// window of accumulators.
+// The forward (skipping zeros of x) and grad_input (skipping zeros of dy) on the CPU;
+// Kernels::scatter of api.h. "Scatter" is the input-stationary form: a nonzero of the source is
+// multiplied with the weights of its channel and scattered to the output pixels that it contributes
+// to. Included by all.inl.
 
-// Walks `count` source pixels. Pixel j adds, for each of its nonzeros (a, v) and slot t,
-// v * weights[a][t][0..kRegs) to output pixel j * step + t, kRegs vectors of channels wide.
-// start: list of the first pixel, source_step apart; offset: byte offset of weights[a].
+// Walks along one source row and adds its products to one output row.
+//   start        start[0], start[1]: the entries of the first pixel; the next one's are source_step
+//                elements later
+//   count        source pixels
+//   value        values of the row's entries
+//   offset       byte offsets of their channels' weights from `weights`
+//   out          the output pixel of slot 0 of the first source pixel; a pixel is kRegs vectors
+//   step         output pixels from one source pixel's slot 0 to that of the next
+// Pixel j adds, for each of its nonzeros v of channel a and each slot t, the vectors
+// v * weights[a][t][0..kRegs) to output pixel j * step + t.
 //
-// The accumulators of the kSlots pixels that one source pixel touches stay in registers; the next
-// source pixel touches those shifted by kStep, so kStep of them are done and kStep are new. That is
-// legal because a pixel left of the window is touched by no later source pixel of this walk.
-// kStep < kSlots: step == kStep. kStep == kSlots: windows do not overlap, step >= kSlots.
+// The sums of the kSlots output pixels of one source pixel (the window) stay in registers. The
+// window of the next source pixel begins kStep pixels further right: the kStep leftmost pixels are
+// stored, the others are kept, and kStep new ones are loaded. This is correct because no later
+// source pixel of the walk contributes to a pixel left of its window. kStep < kSlots: windows
+// overlap, and step == kStep. kStep == kSlots: they do not, and step >= kSlots.
 template <int kRegs, int kSlots, int kStep>
 static void scatter_row(const uint32_t* start, int64_t source_step, int64_t count,
                         const Scalar* value, const uint32_t* offset, const char* weights,
                         Scalar* out, int64_t step) {
-  constexpr int kPixel = kRegs * Vector::kWidth;  // scalars an output pixel
-  constexpr int kKeep = kSlots - kStep;           // pixels that survive a step
+  constexpr int kPixel = kRegs * Vector::kWidth;  // scalars of an output pixel
+  constexpr int kKeep = kSlots - kStep;           // pixels that two consecutive windows share
   if constexpr (kKeep > 0) step = kStep;
   Reg sum[kSlots][kRegs];
+  // Calls f(t, v) for all vectors v of pixels t in [0, slots).
   const auto each = [&](auto slots, auto&& f) INLINE_LAMBDA {
     unroll<decltype(slots)::kValue>(
         [&](auto t) INLINE_LAMBDA { unroll<kRegs>([&](auto v) INLINE_LAMBDA { f(t, v); }); });
@@ -52,10 +63,11 @@ static void scatter_row(const uint32_t* start, int64_t source_step, int64_t coun
 using ScatterRow = void (*)(const uint32_t*, int64_t, int64_t, const Scalar*, const uint32_t*,
                             const char*, Scalar*, int64_t);
 
-// The walk for `slots` (1, 2, 3, 5 or 7) and output step; steps between 2 and slots do not occur.
+// The walk for a number of slots (1, 2, 3, 5 or 7) and an output step. The plan never asks for a
+// step with 2 < step < slots.
 template <int kRegs>
 static ScatterRow scatter_row_of(int slots, int64_t step) {
-  constexpr int kRoom = Vector::kRegisters - 2;  // one for the broadcast, one to spare
+  constexpr int kRoom = Vector::kRegisters - 2;  // for sums; one holds the nonzero, one is spare
   if (slots == 1) return scatter_row<kRegs, 1, 1>;
   if (slots == 2) return step == 1 ? scatter_row<kRegs, 2, 1> : scatter_row<kRegs, 2, 2>;
   if (slots == 3) {
@@ -80,7 +92,7 @@ static ScatterRow scatter_row_of(int registers, int slots, int64_t step) {
   return registers == 2 ? scatter_row_of<2>(slots, step) : scatter_row_of<4>(slots, step);
 }
 
-// Sets the band's rows to the bias of the block's `channels` channels, or to 0.
+// Initializes the rows of a band with the bias of the block's `channels` channels, or with 0.
 template <class T>
 static void start_band(const ScatterPlan& plan, const T* bias, int64_t channels, int64_t rows,
                        Scalar* band) {
@@ -94,7 +106,7 @@ static void start_band(const ScatterPlan& plan, const T* bias, int64_t channels,
   }
 }
 
-// Adds channel tile t's nonzeros to output rows [first, last) in `band`.
+// Adds the products of channel tile t to output rows [first, last), which `band` holds.
 template <class T>
 static void scatter_tile(const ScatterPlan& plan, const PixelLists<Scalar>& lists, int64_t group,
                          int64_t t, const Scalar* tile_weights, int64_t first, int64_t last,
@@ -123,7 +135,7 @@ static void scatter_tile(const ScatterPlan& plan, const PixelLists<Scalar>& list
   }
 }
 
-// Copies a finished band to the output tensor, leaving out margins and padding channels.
+// Copies a finished band to output rows [first, last) without margins and padding channels.
 template <class T>
 static void finish_band(const ScatterPlan& plan, const Scalar* band, int64_t channel,
                         int64_t channels, int64_t first, int64_t last, TensorView<T> out) {
@@ -146,12 +158,13 @@ static void finish_band(const ScatterPlan& plan, const Scalar* band, int64_t cha
   }
 }
 
-// Tasks are ordered by block, then band, so that a range packs the weights of few blocks: right
-// before use, into memory that stays in cache, instead of all of them through memory and back.
+// Kernels::scatter (api.h). A task is a block of output channels and a band of output rows. Tasks
+// are ordered by block first, so that a range packs the weights of few blocks. They are packed
+// right before use, into scratch that stays in the cache.
 template <class T>
 static void scatter(const ScatterPlan& plan, PixelLists<Scalar> lists, TensorView<const T> weight,
-                    const T* bias, int64_t first, int64_t last, TensorView<T> out, void* work) {
-  Scalar* band = static_cast<Scalar*>(work);
+                    const T* bias, int64_t first, int64_t last, TensorView<T> out, void* scratch) {
+  Scalar* band = static_cast<Scalar*>(scratch);
   Scalar* packed = band + plan.band_scalars();
   int64_t packed_block = -1;
   for (int64_t task = first; task < last; ++task) {

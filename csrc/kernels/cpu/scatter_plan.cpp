@@ -1,4 +1,5 @@
-// See scatter_plan.h. Sizes measured on a Zen 4 (32 KB L1, 1 MB L2).
+// The plan of forward and grad_input (see scatter_plan.h). The sizes below were measured on a Zen 4
+// (32 KB L1, 1 MB L2).
 #include "scatter_plan.h"
 
 #include <algorithm>
@@ -6,25 +7,26 @@
 namespace sparsetrain {
 namespace {
 
-// Weights in use: most of a 32 KB L1, the rest for lists and the rows they are spread over. 24 KB
-// costs 10 % (shorter lists), from L2 the loop falls to half of its speed.
+// Packed weights of a tile: most of a 32 KB L1; the rest is for lists and output rows. With 24 KB
+// the loop is 10 % slower (shorter lists), with weights in L2 it has half the speed.
 constexpr int64_t kTileBytes = int64_t{30} * 1024;
-// A quarter of L2; smaller bands reload tiles more often.
+// Bytes of a band: a quarter of L2. Smaller bands reload the tiles more often.
 constexpr int64_t kBandBytes = int64_t{256} * 1024;
-constexpr int64_t kRegionPixels = 256;         // transposed together when the source is NCHW
-constexpr int kSlotSizes[] = {7, 5, 3, 2, 1};  // walks that are compiled
+constexpr int64_t kRegionPixels = 256;         // of a region; an NCHW region is transposed at once
+constexpr int kSlotSizes[] = {7, 5, 3, 2, 1};  // slots for which scatter_row() is compiled
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
 
-// A run of taps s, s + step, ... that lie side by side in the output of one source pixel.
+// Taps first, first + step, ... of a kernel row, whose output pixels for one source pixel are
+// neighbors.
 struct TapRun {
   int64_t first, step, count;
 };
 
-// Runs of a kernel row. grad_input: neighbouring taps touch neighbouring pixels unless dilated.
-// forward with stride t: tap s touches pixel (i + pad - s) / t, so taps s, s + t, .. are
-// neighbours.
+// The number of runs that cover a kernel row. In grad_input, neighboring taps contribute to
+// neighboring pixels unless they are dilated. In the forward with stride t, tap s contributes to
+// pixel (i + pad - s) / t, so taps s, s + t, ... contribute to neighboring pixels.
 int64_t run_count(const ScatterPlan& p) {
   const ConvShape& s = p.shape;
   if (s.dilation_w > 1) return s.S;
@@ -38,6 +40,7 @@ TapRun run(const ScatterPlan& p, int64_t index) {
   return {index, s.stride_w, divide_up(s.S - index, s.stride_w)};
 }
 
+// The slots of the next piece, if `left` taps of a run are left.
 int piece_slots(int64_t left, int largest) {
   for (const int size : kSlotSizes) {
     if (size <= left && size <= largest) return size;
@@ -45,12 +48,14 @@ int piece_slots(int64_t left, int largest) {
   return 1;
 }
 
-// The sliding window is compiled for steps 1 and 2; with longer ones windows must not overlap.
+// The most slots of a piece. scatter_row() is compiled for overlapping windows with steps 1 and 2
+// only; with longer steps the windows of neighboring source pixels must not overlap.
 int largest_slots(const ScatterPlan& p) {
-  const bool apart = !p.forward && p.shape.stride_w > 2;
-  return apart ? static_cast<int>(std::min<int64_t>(p.shape.stride_w, 7)) : 7;
+  const bool long_step = !p.forward && p.shape.stride_w > 2;
+  return long_step ? static_cast<int>(std::min<int64_t>(p.shape.stride_w, 7)) : 7;
 }
 
+// The slots of the largest piece.
 int64_t largest_piece(const ScatterPlan& p) {
   int64_t largest = 1;
   for (int64_t i = 0; i < run_count(p); ++i) {
@@ -59,8 +64,9 @@ int64_t largest_piece(const ScatterPlan& p) {
   return largest;
 }
 
-// Vectors an output pixel. Two keep lists long (many channels a tile) and cover the FMA latency
-// when a nonzero feeds 3 pixels or more; a 1 x 1 kernel needs four for that.
+// Vectors of output channels in a block. Few vectors keep lists long, because then more source
+// channels fit into a tile. Two suffice to cover the latency of FMA if a nonzero contributes to 3
+// pixels or more; a 1 x 1 kernel needs four.
 int choose_registers(int64_t slots, int64_t channels, VectorShape v) {
   int registers = slots == 1 || (v.registers <= 16 && slots <= 3) ? 4 : 2;
   while (registers > 1 && int64_t{registers / 2} * v.width >= channels) registers /= 2;
@@ -79,7 +85,7 @@ int64_t ScatterPlan::list_scratch_bytes() const {
 }
 
 bool ScatterPlan::fits() const {
-  const int64_t channels = tile + vector.width;  // a whole vector more is written
+  const int64_t channels = tile + vector.width;  // append() may write a whole vector more
   return fits_32_bits(source_width, channels) &&
          fits_32_bits(channels, shape.S * block * vector.scalar_bytes);
 }
@@ -125,17 +131,16 @@ Piece ScatterPlan::piece(int64_t index) const {
     piece.out = s0 - s.pad_w;
     piece.out_step = s.stride_w;
   } else {
-    // The last tap of the piece lands leftmost. Source pixels with i + pad - s0 divisible by
-    // stride.
+    // Of the piece's taps the last one contributes to the leftmost pixel. Only source pixels i for
+    // which i + pad - s0 is divisible by the stride contribute.
     const int64_t phase = ((s0 - s.pad_w) % s.stride_w + s.stride_w) % s.stride_w;
     piece.first = phase;
     piece.step = s.stride_w;
     piece.count = phase < source_width ? divide_up(source_width - phase, s.stride_w) : 0;
     piece.out = floor_divide(phase + s.pad_w - s0, s.stride_w) - (slots - 1);
   }
-  // Drop source pixels none of whose slots land inside the output: j with out + j * out_step +
-  // slots
-  // - 1 < 0 or out + j * out_step >= out_width.
+  // Drop source pixels that contribute to no output pixel: all j with out + j * out_step + slots -
+  // 1 < 0 or out + j * out_step >= out_width.
   const int64_t skip = std::max<int64_t>(0, divide_up(-(piece.out + slots - 1), piece.out_step));
   const int64_t stop = std::max<int64_t>(0, divide_up(out_width - piece.out, piece.out_step));
   piece.count = std::max<int64_t>(0, std::min(piece.count, stop) - skip);
@@ -187,7 +192,7 @@ ScatterPlan plan_scatter(const ConvShape& shape, Pass pass, VectorShape vector) 
   p.tile = p.tiles == 1 ? even : divide_up(even, vector.width) * vector.width;
   p.tiles = divide_up(p.source_channels, p.tile);
 
-  p.margin = slots - 1;  // a piece with one slot inside the output touches that many outside
+  p.margin = slots - 1;  // a piece with one slot inside the output has at most that many outside
   const int64_t row_bytes = p.band_width() * p.block * vector.scalar_bytes;
   p.band_rows = std::clamp<int64_t>(kBandBytes / row_bytes, 1, std::max<int64_t>(1, p.out_rows()));
   p.region_rows = std::clamp<int64_t>(kRegionPixels / std::max<int64_t>(1, p.source_width), 1,

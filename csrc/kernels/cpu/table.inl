@@ -1,4 +1,5 @@
-// The functions of one namespace, as a table.
+// make_table() collects the functions of one instruction set for one storage type. Included by
+// all.inl.
 
 template <class T>
 static constexpr Kernels<T> make_table(const char* name) {

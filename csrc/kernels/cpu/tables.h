@@ -1,4 +1,5 @@
-// The tables that dispatch.cpp chooses from.
+// The tables of functions of each instruction set (scalar.cpp, avx2.cpp, avx512.cpp), from which
+// dispatch.cpp chooses.
 #pragma once
 
 #include "api.h"

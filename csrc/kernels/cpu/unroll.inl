@@ -1,6 +1,6 @@
-// unroll<N>(f): f(0), .., f(N - 1) with constant arguments, so that arrays indexed by them become
-// registers. Included inside each ISA's namespace: a shared template would be compiled once, for
-// the ISA that came first.
+// unroll<N>(f) calls f(0), ..., f(N - 1) with constants as arguments, so that arrays indexed by
+// them become registers. Included by all.inl's includers inside each instruction set's namespace: a
+// shared template would be compiled once, for whichever instruction set came first.
 
 template <class F, int... kIndex>
 static INLINE void unroll_sequence(F&& f, std::integer_sequence<int, kIndex...>) {

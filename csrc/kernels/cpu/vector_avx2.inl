@@ -1,7 +1,8 @@
-// The vector type of AVX2 with FMA and F16C: 8 floats. Included inside a target region and a
-// namespace of its own by avx2.cpp.
+// The vector type of AVX2 with FMA and F16C: 8 floats. Included by avx2.cpp, inside a target region
+// and a namespace of its own, so that none of its instructions can leak into other code.
+// vector_scalar.inl documents the members that all vector types have.
 
-// kCompress[mask]: the lanes of the set bits in order, one byte each, then zeros.
+// lanes[mask]: the indices of the set bits of mask in ascending order, one byte each, then zeros.
 struct CompressTable {
   uint64_t lanes[256] = {};
   constexpr CompressTable() {
@@ -15,7 +16,7 @@ struct CompressTable {
 };
 static constexpr CompressTable kCompress;
 
-// Eight ones, then eight zeros: a window of it masks the first n lanes.
+// Eight words of ones, then eight of zeros: the eight words from 8 - n on mask the first n lanes.
 alignas(64) static constexpr int32_t kFirst[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 
 struct Vector {
@@ -29,19 +30,19 @@ struct Vector {
   static INLINE Reg load(const float* p) { return _mm256_loadu_ps(p); }
   static INLINE Reg broadcast(const float* p) { return _mm256_broadcast_ss(p); }
   static INLINE void store(float* p, Reg v) { _mm256_storeu_ps(p, v); }
-  // Past the caches; p at a multiple of the vector's bytes. Ordered by stream_end().
+  // Stores past the caches. p is aligned to the bytes of a vector. stream_end() orders such stores.
   static INLINE void stream(float* p, Reg v) { _mm256_stream_ps(p, v); }
   static INLINE void stream_end() { _mm_sfence(); }
-  // acc + a * b
+  // Returns acc + a * b.
   static INLINE Reg fma(Reg a, Reg b, Reg acc) { return _mm256_fmadd_ps(a, b, acc); }
 
-  // n in [0, 8]: only the first n lanes are read or written.
+  // Only the first n lanes are read or written, for n in [0, 8]. first(n) is their mask.
   static INLINE __m256i first(int n) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kFirst + 8 - n));
   }
   static INLINE Reg load_first(const float* p, int n) { return _mm256_maskload_ps(p, first(n)); }
   static INLINE void store_first(float* p, Reg v, int n) { _mm256_maskstore_ps(p, first(n), v); }
-  // The same for 16-bit storage, which has no masked loads: tails go through a buffer.
+  // AVX2 has no masked access to 16-bit elements: partial vectors go through a buffer.
   template <class Half16>
   static INLINE __m128i load_halves(const Half16* p, int n) {
     if (n == 8) return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
@@ -62,8 +63,8 @@ struct Vector {
   }
   static INLINE Reg load_first(const Half* p, int n) { return _mm256_cvtph_ps(load_halves(p, n)); }
   static INLINE void store_first(BFloat16* p, Reg v, int n) {
-    // Round to nearest even: add half of the last kept bit, minus one when that bit is 0. NaN
-    // becomes the quiet one, which the addition could otherwise carry into infinity.
+    // Rounds to nearest, ties to even: adds 0x7fff, and 1 more if the last kept bit is 1. NaN
+    // becomes the quiet NaN 0x7fc0, because the addition could carry it into infinity.
     const __m256i bits = _mm256_castps_si256(v);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     const __m256i bias = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
@@ -80,14 +81,13 @@ struct Vector {
   static INLINE Offsets load_offsets(const uint32_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   }
-  // first, first + step, ...
+  // Returns first, first + step, first + 2 * step, ...
   static INLINE Offsets ramp(uint32_t first, uint32_t step) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i scaled = _mm256_mullo_epi32(lane, _mm256_set1_epi32(static_cast<int>(step)));
     return _mm256_add_epi32(scaled, _mm256_set1_epi32(static_cast<int>(first)));
   }
-  // Appends the nonzero lanes (NaN counts as one) and their offsets; returns how many. Writes
-  // kWidth entries whatever the count.
+  // Writes kWidth entries, whatever the number of nonzeros.
   static INLINE int append(Reg v, Offsets offsets, float* values, uint32_t* out) {
     const int mask = _mm256_movemask_ps(_mm256_cmp_ps(v, zero(), _CMP_NEQ_UQ));
     const __m128i bytes = _mm_cvtsi64_si128(static_cast<int64_t>(kCompress.lanes[mask]));
@@ -98,7 +98,7 @@ struct Vector {
     return __builtin_popcount(static_cast<unsigned>(mask));
   }
 
-  // m[i] lane j <-> m[j] lane i: pairs, then quadruples, then 128-bit lanes; 24 shuffles.
+  // Transposes pairs, then quadruples, then 128-bit lanes: 24 shuffles.
   static INLINE void transpose(Reg (&m)[8]) {
     __m256 t[8];
     unroll<4>([&](auto i) INLINE_LAMBDA {
@@ -118,7 +118,7 @@ struct Vector {
     unroll<8>([&](auto i) INLINE_LAMBDA { m[i] = t[i]; });
   }
 
-  // What pruning needs besides.
+  // Operations that only pruning (prune.inl) uses.
   using Bits = __m256i;
   using Mask = __m256;
   static INLINE Bits bits(uint32_t v) { return _mm256_set1_epi32(static_cast<int>(v)); }
@@ -126,7 +126,8 @@ struct Vector {
     return _mm256_xor_si256(_mm256_xor_si256(a, b), c);
   }
   static INLINE Bits xor2(Bits a, Bits b) { return _mm256_xor_si256(a, b); }
-  // In 64-bit lanes: the product of the lower half with b, and the upper half moved down.
+  // In 64-bit lanes: multiply() returns the product of the lower half with b, high() moves the
+  // upper half down.
   static INLINE Bits multiply(Bits a, uint32_t b) {
     return _mm256_mul_epu32(a, _mm256_set1_epi64x(b));
   }
@@ -134,20 +135,21 @@ struct Vector {
   static INLINE Bits add_wide(Bits a, uint64_t b) {
     return _mm256_add_epi64(a, _mm256_set1_epi64x(static_cast<int64_t>(b)));
   }
-  // The even and the odd lanes of the order that transpose_words undoes, lane 4 i + j: 2 j + i.
+  // Initial counters of the even and odd 32-bit lanes: lane 4 * i + j holds counter 2 * j + i.
+  // transpose_words() restores element order.
   static INLINE Bits even_lanes() { return _mm256_setr_epi64x(0, 4, 1, 5); }
   static INLINE Bits odd_lanes() { return _mm256_setr_epi64x(2, 6, 3, 7); }
   static INLINE Bits merge(Bits even, Bits odd) {
     return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
   }
-  // 4 x 4 transposes inside 128-bit lanes.
+  // Transposes the 4 x 4 words inside each 128-bit lane of w[0..4).
   static INLINE void transpose_words(Bits (&w)[4]) {
     const __m256i a = _mm256_unpacklo_epi32(w[0], w[1]), b = _mm256_unpackhi_epi32(w[0], w[1]);
     const __m256i c = _mm256_unpacklo_epi32(w[2], w[3]), d = _mm256_unpackhi_epi32(w[2], w[3]);
     w[0] = _mm256_unpacklo_epi64(a, c), w[1] = _mm256_unpackhi_epi64(a, c);
     w[2] = _mm256_unpacklo_epi64(b, d), w[3] = _mm256_unpackhi_epi64(b, d);
   }
-  // The lower 24 bits, exact as a float.
+  // The lower 24 bits of each word as a float, exactly.
   static INLINE Reg low24(Bits a) {
     return _mm256_cvtepi32_ps(_mm256_and_si256(a, bits(0xffffff)));
   }
@@ -164,7 +166,8 @@ struct Vector {
   static INLINE int count(Mask m) {
     return __builtin_popcount(static_cast<unsigned>(_mm256_movemask_ps(m)));
   }
-  // What is kept of g (grad[0..8) as loaded), +-threshold where `below`; grad's own bits otherwise.
+  // Stores the pruned elements of grad[0..8), which g holds as floats: 0 where not `keep`,
+  // +-threshold where `below`, and the bits of grad elsewhere.
   static INLINE void store_pruned(float* out, const float*, Reg g, float threshold, Mask keep,
                                   Mask below) {
     const Reg value = _mm256_blendv_ps(g, copy_sign(_mm256_set1_ps(threshold), g), below);
@@ -180,6 +183,7 @@ struct Vector {
     const __m128i value = _mm_blendv_epi8(g, signed_t, narrow(below));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_and_si128(narrow(keep), value));
   }
+  // A 32-bit mask as 16-bit lanes.
   static INLINE __m128i narrow(Mask m) {
     const __m256i wide = _mm256_castps_si256(m);
     return _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));

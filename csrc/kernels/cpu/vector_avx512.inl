@@ -1,10 +1,11 @@
-// The vector type of AVX-512 (F, DQ, BW, VL): 16 floats. Included inside a target region and a
-// namespace of its own by avx512.cpp, so that no instruction of it can leak into other code.
+// The vector type of AVX-512 (F, DQ, BW, VL): 16 floats. Included by avx512.cpp, inside a target
+// region and a namespace of its own, so that none of its instructions can leak into other code.
+// vector_scalar.inl documents the members that all vector types have.
 
 struct Vector {
   using Scalar = float;
   using Reg = __m512;
-  using Offsets = __m512i;  // one 32-bit byte offset a lane
+  using Offsets = __m512i;
   static constexpr int kWidth = 16;
   static constexpr int kRegisters = 32;
 
@@ -12,17 +13,16 @@ struct Vector {
   static INLINE Reg load(const float* p) { return _mm512_loadu_ps(p); }
   static INLINE Reg broadcast(const float* p) { return _mm512_set1_ps(*p); }
   static INLINE void store(float* p, Reg v) { _mm512_storeu_ps(p, v); }
-  // Past the caches; p at a multiple of the vector's bytes. Ordered by stream_end().
+  // Stores past the caches. p is aligned to the bytes of a vector. stream_end() orders such stores.
   static INLINE void stream(float* p, Reg v) { _mm512_stream_ps(p, v); }
   static INLINE void stream_end() { _mm_sfence(); }
-  // acc + a * b
+  // Returns acc + a * b.
   static INLINE Reg fma(Reg a, Reg b, Reg acc) { return _mm512_fmadd_ps(a, b, acc); }
 
-  // n in [0, 16]: only the first n lanes are read or written.
+  // Only the first n lanes are read or written, for n in [0, 16]. first(n) is their mask.
   static INLINE __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   static INLINE Reg load_first(const float* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
   static INLINE void store_first(float* p, Reg v, int n) { _mm512_mask_storeu_ps(p, first(n), v); }
-  // The same for 16-bit storage.
   static INLINE Reg load_first(const BFloat16* p, int n) {
     const __m256i bits = _mm256_maskz_loadu_epi16(first(n), p);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
@@ -31,8 +31,8 @@ struct Vector {
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p));
   }
   static INLINE void store_first(BFloat16* p, Reg v, int n) {
-    // Round to nearest even: add half of the last kept bit, minus one when that bit is 0. NaN
-    // becomes the quiet one, as the addition could carry it into infinity.
+    // Rounds to nearest, ties to even: adds 0x7fff, and 1 more if the last kept bit is 1. NaN
+    // becomes the quiet NaN 0x7fc0, because the addition could carry it into infinity.
     const __m512i bits = _mm512_castps_si512(v);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     const __m512i bias = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
@@ -47,7 +47,7 @@ struct Vector {
   }
 
   static INLINE Offsets load_offsets(const uint32_t* p) { return _mm512_loadu_si512(p); }
-  // first, first + step, ...
+  // Returns first, first + step, first + 2 * step, ...
   static INLINE Offsets ramp(uint32_t first, uint32_t step) {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     return add(_mm512_mullo_epi32(lane, _mm512_set1_epi32(static_cast<int>(step))), first);
@@ -55,9 +55,8 @@ struct Vector {
   static INLINE Offsets add(Offsets a, uint32_t b) {
     return _mm512_add_epi32(a, _mm512_set1_epi32(static_cast<int>(b)));
   }
-  // Appends the nonzero lanes (NaN counts as one) and their offsets; returns how many. Writes up to
-  // kWidth entries whatever the count: compressing into a register and storing all of it, because
-  // compress-to-memory is microcoded on Zen 4 (18 cycles and more against 3).
+  // Compresses into a register and stores all of it: compress-to-memory is microcoded on Zen 4 (18
+  // cycles and more, instead of 3).
   static INLINE int append(Reg v, Offsets offsets, float* values, uint32_t* out) {
     const __mmask16 mask = _mm512_cmp_ps_mask(v, zero(), _CMP_NEQ_UQ);
     _mm512_storeu_ps(values, _mm512_maskz_compress_ps(mask, v));
@@ -65,7 +64,7 @@ struct Vector {
     return _mm_popcnt_u32(mask);
   }
 
-  // m[i] lane j <-> m[j] lane i: pairs, then quadruples, then 128-bit lanes; 64 shuffles.
+  // Transposes pairs, then quadruples, then 128-bit lanes: 64 shuffles.
   static INLINE void transpose(Reg (&m)[16]) {
     __m512 t[16];
     unroll<8>([&](auto i) INLINE_LAMBDA {
@@ -92,7 +91,7 @@ struct Vector {
     });
   }
 
-  // What pruning needs besides.
+  // Operations that only pruning (prune.inl) uses.
   using Bits = __m512i;
   using Mask = __mmask16;
   static INLINE Bits bits(uint32_t v) { return _mm512_set1_epi32(static_cast<int>(v)); }
@@ -100,7 +99,8 @@ struct Vector {
     return _mm512_ternarylogic_epi32(a, b, c, 0x96);
   }
   static INLINE Bits xor2(Bits a, Bits b) { return _mm512_xor_si512(a, b); }
-  // In 64-bit lanes: the product of the lower half with b, and the upper half moved down.
+  // In 64-bit lanes: multiply() returns the product of the lower half with b, high() moves the
+  // upper half down.
   static INLINE Bits multiply(Bits a, uint32_t b) {
     return _mm512_mul_epu32(a, _mm512_set1_epi64(b));
   }
@@ -108,20 +108,21 @@ struct Vector {
   static INLINE Bits add_wide(Bits a, uint64_t b) {
     return _mm512_add_epi64(a, _mm512_set1_epi64(static_cast<int64_t>(b)));
   }
-  // The even and the odd lanes of the order that transpose_words undoes, lane 4 i + j: 4 j + i.
+  // Initial counters of the even and odd 32-bit lanes: lane 4 * i + j holds counter 4 * j + i.
+  // transpose_words() restores element order.
   static INLINE Bits even_lanes() { return _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11); }
   static INLINE Bits odd_lanes() { return _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15); }
   static INLINE Bits merge(Bits even, Bits odd) {
     return _mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
   }
-  // 4 x 4 transposes inside 128-bit lanes.
+  // Transposes the 4 x 4 words inside each 128-bit lane of w[0..4).
   static INLINE void transpose_words(Bits (&w)[4]) {
     const __m512i a = _mm512_unpacklo_epi32(w[0], w[1]), b = _mm512_unpackhi_epi32(w[0], w[1]);
     const __m512i c = _mm512_unpacklo_epi32(w[2], w[3]), d = _mm512_unpackhi_epi32(w[2], w[3]);
     w[0] = _mm512_unpacklo_epi64(a, c), w[1] = _mm512_unpackhi_epi64(a, c);
     w[2] = _mm512_unpacklo_epi64(b, d), w[3] = _mm512_unpackhi_epi64(b, d);
   }
-  // The lower 24 bits, exact as a float.
+  // The lower 24 bits of each word as a float, exactly.
   static INLINE Reg low24(Bits a) {
     return _mm512_cvtepi32_ps(_mm512_and_si512(a, bits(0xffffff)));
   }
@@ -137,8 +138,8 @@ struct Vector {
   static INLINE Mask less(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
   static INLINE Mask not_at_most(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
   static INLINE int count(Mask m) { return _mm_popcnt_u32(m); }
-  // What is kept of g (grad[0..16) as loaded), +-threshold where `below`; grad's own bits
-  // otherwise.
+  // Stores the pruned elements of grad[0..16), which g holds as floats: 0 where not `keep`,
+  // +-threshold where `below`, and the bits of grad elsewhere.
   static INLINE void store_pruned(float* out, const float*, Reg g, float threshold, Mask keep,
                                   Mask below) {
     const Reg value = _mm512_mask_mov_ps(g, below, copy_sign(_mm512_set1_ps(threshold), g));
@@ -156,7 +157,7 @@ struct Vector {
   }
 
  private:
-  // Lower (0) or upper (1) halves of each 128-bit lane of a and b, side by side.
+  // The lower (kHalf 0) or upper (1) halves of each 128-bit lane of a and b, side by side.
   template <int kHalf>
   static INLINE Reg pairs(Reg a, Reg b) {
     const __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);

@@ -68,8 +68,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 int64_t blocks_to_count(int64_t elements) {
-  const int64_t wanted = blocks_for(elements, kThreads * kPack);
-  return wanted < kMostBlocks ? wanted : kMostBlocks;
+  const int64_t blocks = blocks_for(elements, kThreads * kPack);
+  return blocks < kMostBlocks ? blocks : kMostBlocks;
 }
 
 }  // namespace

@@ -60,7 +60,7 @@ size_t scan_storage_bytes(int lists) {
   return bytes;
 }
 
-// Copies the number of entries behind the starts into the caller's counter. One thread.
+// Copies the number of entries, which follows the starts, into the caller's counter. One thread.
 __global__ void store_entries_kernel(const int* __restrict__ total, int64_t* __restrict__ entries) {
   *entries = *total;
 }

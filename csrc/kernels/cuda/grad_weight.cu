@@ -4,7 +4,7 @@
 //
 // As a product (product.cuh): rows are output channels, columns are taps and, within a tap, input
 // channels, and the depth runs over output pixels. In channels_last the eight rows of a warp are
-// eight neighbouring elements of dy.
+// eight neighboring elements of dy.
 #include "api.h"
 #include "geometry.h"
 #include "product.cuh"
@@ -24,7 +24,7 @@ struct GradWeight {
   struct Shared {
     int image_row[kTileDepth], h[kTileDepth], w[kTileDepth];
   };
-  // Neighbouring columns of the product: their tap, as pixels below and right of tap (0, 0), and
+  // Neighboring columns of the product: their tap, as pixels below and right of tap (0, 0), and
   // their first channel. Columns beyond the last tap have down = kNowhere.
   struct Columns {
     int down, right, channel;

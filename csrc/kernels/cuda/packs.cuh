@@ -1,4 +1,4 @@
-// Loads and stores of packs (eight neighbouring elements) for prune.cu, count_nonzeros.cu and
+// Loads and stores of packs (eight neighboring elements) for prune.cu, count_nonzeros.cu and
 // product.cuh: 16-byte accesses where alignment allows, single elements elsewhere.
 #pragma once
 

@@ -24,7 +24,7 @@ constexpr int kProductWarps = kTileRows / kGroup, kProductThreads = kProductWarp
 static_assert(kTileDepth == kWarp, "multiply() examines one depth of the tile with each lane");
 
 // The staged operands of one block. C: the type of sums and products, float or double. A lane owns
-// kVectors vectors of columns, and a vector is kVector neighbouring columns (16 bytes).
+// kVectors vectors of columns, and a vector is kVector neighboring columns (16 bytes).
 template <class C>
 struct Tile {
   static constexpr int kVector = 16 / sizeof(C), kVectors = sizeof(C) == 4 ? 2 : 1;
@@ -173,7 +173,7 @@ __device__ __forceinline__ void multiply(const Tile<C>& tile, C (&sum)[kGroup][k
 //   prepare(tile, Shared&)         fills Shared for a tile; runs before stage() of that tile
 //   stage(tile, PerThread, Shared, Tile&)  all threads together fill the Tile, with zeros outside
 //                                  the operands
-//   store(row, column, Vector)     stores neighbouring columns of the result; columns from
+//   store(row, column, Vector)     stores neighboring columns of the result; columns from
 //                                  Split::columns on must be dropped
 // partial: where partial sums go, or nullptr to store the result.
 template <class Problem>

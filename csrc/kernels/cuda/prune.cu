@@ -1,5 +1,5 @@
 // Stochastic pruning on CUDA, declared in api.h and called by csrc/torch/cuda/prune.cpp. A warp
-// prunes one chunk of kChunk elements, row by row; a lane takes one pack (eight neighbours) of each
+// prunes one chunk of kChunk elements, row by row; a lane takes one pack (eight neighbors) of each
 // row. The bits of the results are defined by common/prune_rule.h and equal those of the CPU.
 #undef NDEBUG  // prune_step reports a refused call by an assertion, in release builds too
 #include <cassert>

@@ -1,5 +1,5 @@
-// Submodule sparsetrain._C.accel, second half: bits, programs and the simulator. Arrays of any
-// strides cross as numpy arrays of unsigned words, so that bfloat16 (which numpy lacks) can too.
+// Second half of the submodule sparsetrain._C.accel: bits, programs and the simulator. Tensors of
+// any strides come as numpy arrays of words of their element size, because numpy has no bfloat16.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -23,7 +23,9 @@ using namespace sparsetrain;
 using namespace sparsetrain::accel;
 
 View view(const py::array& a, bool is_float) {
-  if (a.ndim() != 4) throw py::value_error("expected an array of rank 4");
+  if (a.ndim() != 4)
+    throw py::value_error("sparsetrain.accel: expected array to have 4 dimensions, got " +
+                          std::to_string(a.ndim()));
   View v{static_cast<const char*>(a.data()), {}, {}, a.itemsize(), is_float};
   for (size_t i = 0; i < 4; ++i) {
     v.shape[i] = a.shape(static_cast<py::ssize_t>(i));
@@ -44,7 +46,9 @@ int64_t count(const Bitmap& bits) {
 }
 
 void bind_bits(py::module_& m) {
-  py::class_<Bitmap>(m, "Bitmap", "One bit an element of [images, channels, height, width].")
+  py::class_<Bitmap>(m, "Bitmap",
+                     "One bit for each element of a tensor [images, channels, height, width], set "
+                     "where it is not zero.")
       .def(py::init([](const py::array& array, bool is_float, int64_t images) {
              return pack(view(array, is_float), images);
            }),
@@ -55,7 +59,9 @@ void bind_bits(py::module_& m) {
       .def_property_readonly("shape", [](const Bitmap& b) {
         return py::make_tuple(b.images, b.channels, b.height, b.width);
       });
-  py::class_<Trace, std::shared_ptr<Trace>>(m, "Trace", "Where x, dy and the mask are not zero.")
+  py::class_<Trace, std::shared_ptr<Trace>>(m, "Trace",
+                                            "Bitmaps of x, dy and, if it is not x != 0, the "
+                                            "gradient mask.")
       .def(py::init([](const Bitmap& x, const Bitmap& dy, const std::optional<Bitmap>& mask) {
              return std::make_shared<Trace>(Trace{x, dy, mask});
            }),
@@ -82,9 +88,9 @@ void bind_bits(py::module_& m) {
 }
 
 void bind_program(py::module_& m) {
-  py::class_<Block>(m, "Block", "One (tile, slab) of a pass.")
+  py::class_<Block>(m, "Block", "One pair (tile, slab) of a pass.")
       .def_readonly("layer", &Block::layer)
-      .def_property_readonly("stage", [](const Block& b) { return static_cast<int>(b.pass); })
+      .def_property_readonly("pass_name", [](const Block& b) { return pass_name(b.pass); })
       .def_readonly("k0", &Block::k0)
       .def_readonly("k1", &Block::k1)
       .def_readonly("c0", &Block::c0)
@@ -113,12 +119,12 @@ void bind_program(py::module_& m) {
       py::call_guard<py::gil_scoped_release>());
 }
 
-// The event-driven parts alone, for tests that step the same machines cycle by cycle.
+// The event-driven parts of the simulator, for tests that compare them with stepped machines.
 void bind_queues(py::module_& m) {
   m.def("group_cycles",
         [](const std::vector<std::vector<int64_t>>& ops, int64_t pes, int64_t port) {
           GroupQueue queue(pes, port);
-          for (const auto& op : ops) {  // bytes, PE, cycles
+          for (const auto& op : ops) {  // (bytes, PE, cycles)
             queue.stream(op.at(0));
             queue.run(op.at(1), op.at(2));
           }
@@ -133,7 +139,7 @@ void bind_queues(py::module_& m) {
 
 }  // namespace
 
-// Called by bind_accel once Layer, Workload and Config are known to pybind11.
+// Called by bind_accel after it has registered Layer, Workload and Config.
 void bind_accel_program(py::module_& accel) {
   bind_bits(accel);
   bind_program(accel);

@@ -18,7 +18,7 @@ PARTS = {
     "sparse": "sparse convolutions",
     "compress": "compressing their operands",
     "prune": "pruning",
-    "normalise": "batch normalisation",
+    "normalize": "batch normalization",
     "other": "all else",
 }
 

@@ -1,8 +1,10 @@
-// A GPU for tests: kernels compiled as C++ run here thread by thread, so that a machine without a
-// GPU can check their results, and a sanitizer their accesses. Every CUDA thread is a fiber; blocks
-// run one after another, and a fiber runs until it meets a barrier or a shuffle, in the order of
-// the threads or, every other launch, against it: a missing barrier shows in one of them. A barrier
-// that not all of its threads reach ends the program, and so does a shuffle.
+// An emulated CUDA device for tests: csrc/kernels/cuda compiles against this header as C++ and runs
+// on the CPU, so that tests can check results, and sanitizers can check accesses, without a GPU.
+//
+// Every CUDA thread is a fiber. Blocks run one after another. A fiber runs until it reaches a
+// barrier or a shuffle; then the next one runs. Launches alternate between ascending and descending
+// order of threads, so that a missing barrier gives a wrong result in one of them. The program ends
+// if a barrier or a shuffle is not reached by all of its threads.
 #pragma once
 
 #include <ucontext.h>
@@ -39,7 +41,7 @@ struct Barrier {
 };
 struct Warp {
   Barrier barrier;
-  uint64_t value[2][32];  // of one exchange and of the next, for which a lane may be early
+  uint64_t value[2][32];  // of this exchange and of the next one, which a lane may reach early
 };
 struct Thread {
   ucontext_t context;
@@ -48,18 +50,21 @@ struct Thread {
 };
 
 inline ucontext_t scheduler;
-inline std::vector<Thread> threads;  // of a block, and more where another one had more
+inline std::vector<Thread> threads;  // at least those of the current block
 inline std::vector<Warp> warps;
 inline Barrier block;
 inline std::function<void()> kernel;
 inline size_t current;
-inline bool progress, backwards = false;
+inline bool progress;            // whether any fiber advanced in this round
+inline bool descending = false;  // the order of threads in this launch
 
+// The body of every fiber.
 inline void run_current() {
   kernel();
   threads[current].done = progress = true;
 }
 
+// Suspends the current fiber until all threads of the barrier have arrived.
 inline void wait(Barrier& barrier) {
   const int generation = barrier.generation;
   progress = true;
@@ -72,6 +77,7 @@ inline void wait(Barrier& barrier) {
   }
 }
 
+// Creates the fiber of a thread.
 inline void start(Thread& thread) {
   thread.done = false;
   getcontext(&thread.context);
@@ -85,7 +91,7 @@ inline void run_block() {
   for (bool alive = true; alive;) {
     alive = progress = false;
     for (size_t i = 0; i < blockDim.x; ++i) {
-      current = backwards ? blockDim.x - 1 - i : i;
+      current = descending ? blockDim.x - 1 - i : i;
       if (threads[current].done) continue;
       alive = true;
       threadIdx = dim3(static_cast<unsigned>(current), 0, 0);
@@ -101,7 +107,7 @@ inline void run_block() {
 inline void run_grid(const cudaLaunchConfig_t& config) {
   blockDim = config.blockDim;
   gridDim = config.gridDim;
-  backwards = !backwards;
+  descending = !descending;
   if (threads.size() < blockDim.x) threads.resize(blockDim.x);
   for (unsigned i = 0; i < gridDim.x; ++i) {
     blockIdx = dim3(i, 0, 0);
@@ -116,8 +122,8 @@ inline void run_grid(const cudaLaunchConfig_t& config) {
 
 inline void __syncthreads() { emulator::wait(emulator::block); }
 
-// Every warp-wide function: all 32 lanes take part, values have up to eight bytes, and a lane
-// gets what read() makes of them.
+// The base of all warp-wide functions: every lane passes a value of at most 8 bytes, waits for the
+// other 31 lanes, and returns read(of), where of(lane) is the value of a lane.
 template <class T, class Read>
 auto exchange(T value, const Read& read) {
   emulator::Warp& warp = emulator::warps[threadIdx.x / 32];

@@ -1,6 +1,6 @@
-// cuSPARSE as far as csrc/kernels/cuda/spmm.cu uses it, on a CPU: a product row by row, summed in
-// the compute type. What the library asks of operands, and what it may ask, is checked; an answer
-// other than success follows a line on stderr.
+// The emulator's cuSPARSE, as far as csrc/kernels/cuda/spmm.cu calls it: a serial product on the
+// CPU with sums in the compute type. It checks everything that cuSPARSE requires of the operands or
+// may require; stderr shows the condition that fails.
 #pragma once
 
 #include <cstdint>
@@ -37,16 +37,16 @@ using cusparseDnMatDescr_t = cusparseDnMatDescr*;
 
 namespace emulator {
 
-#define CUSPARSE_ASKS(condition)                                     \
+#define CUSPARSE_REQUIRE(condition)                                  \
   if (!(condition)) {                                                \
     std::fprintf(stderr, "%s: %s is false\n", __func__, #condition); \
     return CUSPARSE_STATUS_INVALID_VALUE;                            \
   }
 
-inline bool whole(const void* p) { return p && reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+inline bool is_aligned(const void* p) { return p && reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 inline bool in_31_bits(int64_t n) { return n > 0 && n < int64_t{1} << 31; }
 
-// f(T{}) for the type's own name of its storage.
+// Calls f(T{}) with the storage type T of storage.h for a type of cuSPARSE.
 template <class F>
 void for_type(cudaDataType type, const F& f) {
   if (type == CUDA_R_64F) return f(double{});
@@ -72,32 +72,36 @@ void multiply(const cusparseSpMatDescr& a, const cusparseDnMatDescr& b,
     }
 }
 
-inline cusparseStatus_t indices_are_right(const cusparseSpMatDescr& a) {
-  CUSPARSE_ASKS(a.start[0] == 0 && a.start[a.rows] == a.entries);
+// Checks that starts and columns are in range and ascending.
+inline cusparseStatus_t check_indices(const cusparseSpMatDescr& a) {
+  CUSPARSE_REQUIRE(a.start[0] == 0 && a.start[a.rows] == a.entries);
   for (int64_t row = 0; row < a.rows; ++row) {
-    CUSPARSE_ASKS(a.start[row] <= a.start[row + 1]);
+    CUSPARSE_REQUIRE(a.start[row] <= a.start[row + 1]);
     for (int i = a.start[row]; i < a.start[row + 1]; ++i) {
-      CUSPARSE_ASKS(a.column[i] >= 0 && a.column[i] < a.columns);
-      CUSPARSE_ASKS(i == a.start[row] || a.column[i - 1] < a.column[i]);
+      CUSPARSE_REQUIRE(a.column[i] >= 0 && a.column[i] < a.columns);
+      CUSPARSE_REQUIRE(i == a.start[row] || a.column[i - 1] < a.column[i]);
     }
   }
   return CUSPARSE_STATUS_SUCCESS;
 }
 
-inline cusparseStatus_t fit(cusparseOperation_t, cusparseOperation_t, const cusparseSpMatDescr& a,
-                            const cusparseDnMatDescr& b, const cusparseDnMatDescr& c,
-                            cudaDataType compute, cusparseSpMMAlg_t algorithm) {
+// Checks sizes and types of a product.
+inline cusparseStatus_t check_product(cusparseOperation_t, cusparseOperation_t,
+                                      const cusparseSpMatDescr& a, const cusparseDnMatDescr& b,
+                                      const cusparseDnMatDescr& c, cudaDataType compute,
+                                      cusparseSpMMAlg_t algorithm) {
   const bool half = a.type == CUDA_R_16F || a.type == CUDA_R_16BF;
-  CUSPARSE_ASKS(a.columns == b.rows && a.rows == c.rows && b.columns == c.columns);
-  CUSPARSE_ASKS(a.type == b.type && (c.type == a.type || (half && c.type == CUDA_R_32F)));
-  CUSPARSE_ASKS(compute == (a.type == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F));
-  CUSPARSE_ASKS(algorithm == CUSPARSE_SPMM_CSR_ALG3);
+  CUSPARSE_REQUIRE(a.columns == b.rows && a.rows == c.rows && b.columns == c.columns);
+  CUSPARSE_REQUIRE(a.type == b.type && (c.type == a.type || (half && c.type == CUDA_R_32F)));
+  CUSPARSE_REQUIRE(compute == (a.type == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F));
+  CUSPARSE_REQUIRE(algorithm == CUSPARSE_SPMM_CSR_ALG3);
   return CUSPARSE_STATUS_SUCCESS;
 }
 
-inline bool is(cudaDataType type, const void* scalar, float wanted) {
-  return type == CUDA_R_64F ? *static_cast<const double*>(scalar) == wanted
-                            : *static_cast<const float*>(scalar) == wanted;
+// Whether *scalar, of this type, equals a value.
+inline bool equals(cudaDataType type, const void* scalar, float value) {
+  return type == CUDA_R_64F ? *static_cast<const double*>(scalar) == value
+                            : *static_cast<const float*>(scalar) == value;
 }
 
 inline size_t scratch_bytes(const cusparseSpMatDescr& a) {
@@ -107,8 +111,8 @@ inline size_t scratch_bytes(const cusparseSpMatDescr& a) {
 template <class Descriptor>
 cusparseStatus_t dense_matrix(Descriptor* made, int64_t rows, int64_t columns, int64_t pitch,
                               const void* value, cudaDataType type, cusparseOrder_t order) {
-  CUSPARSE_ASKS(in_31_bits(rows) && in_31_bits(columns) && pitch >= columns);
-  CUSPARSE_ASKS(in_31_bits(rows * pitch) && order == CUSPARSE_ORDER_ROW && whole(value));
+  CUSPARSE_REQUIRE(in_31_bits(rows) && in_31_bits(columns) && pitch >= columns);
+  CUSPARSE_REQUIRE(in_31_bits(rows * pitch) && order == CUSPARSE_ORDER_ROW && is_aligned(value));
   *made = new cusparseDnMatDescr{rows, columns, pitch, const_cast<void*>(value), type};
   return CUSPARSE_STATUS_SUCCESS;
 }
@@ -122,13 +126,13 @@ inline cusparseStatus_t cusparseCreateConstCsr(cusparseConstSpMatDescr_t* made, 
                                                cusparseIndexType_t column_type, cusparseIndexBase_t,
                                                cudaDataType type) {
   using namespace emulator;
-  CUSPARSE_ASKS(in_31_bits(rows) && in_31_bits(columns) && in_31_bits(entries));
-  CUSPARSE_ASKS(start_type == CUSPARSE_INDEX_32I && column_type == CUSPARSE_INDEX_32I);
-  CUSPARSE_ASKS(whole(start) && whole(column) && whole(value));
+  CUSPARSE_REQUIRE(in_31_bits(rows) && in_31_bits(columns) && in_31_bits(entries));
+  CUSPARSE_REQUIRE(start_type == CUSPARSE_INDEX_32I && column_type == CUSPARSE_INDEX_32I);
+  CUSPARSE_REQUIRE(is_aligned(start) && is_aligned(column) && is_aligned(value));
   *made = new cusparseSpMatDescr{
       rows,  columns, entries, static_cast<const int*>(start), static_cast<const int*>(column),
       value, type};
-  return indices_are_right(**made);
+  return check_indices(**made);
 }
 inline cusparseStatus_t cusparseCreateConstDnMat(cusparseConstDnMatDescr_t* made, int64_t rows,
                                                  int64_t columns, int64_t pitch, const void* value,
@@ -156,18 +160,18 @@ inline cusparseStatus_t cusparseSpMM_bufferSize(cusparseHandle_t, cusparseOperat
                                                 cusparseDnMatDescr_t c, cudaDataType compute,
                                                 cusparseSpMMAlg_t algorithm, size_t* bytes) {
   *bytes = emulator::scratch_bytes(*a);
-  return emulator::fit(of_a, of_b, *a, *b, *c, compute, algorithm);
+  return emulator::check_product(of_a, of_b, *a, *b, *c, compute, algorithm);
 }
 
-// c = 1 a b + 0 c, in which 0 c is 0 whatever c held.
+// c = a * b. beta is 0, so that c may hold NaN before.
 inline cusparseStatus_t cusparseSpMM(cusparseHandle_t, cusparseOperation_t of_a,
                                      cusparseOperation_t of_b, const void* alpha,
                                      cusparseConstSpMatDescr_t a, cusparseConstDnMatDescr_t b,
                                      const void* beta, cusparseDnMatDescr_t c, cudaDataType compute,
                                      cusparseSpMMAlg_t algorithm, void* scratch) {
   using namespace emulator;
-  if (const auto status = fit(of_a, of_b, *a, *b, *c, compute, algorithm)) return status;
-  CUSPARSE_ASKS(is(compute, alpha, 1) && is(compute, beta, 0) && whole(scratch));
+  if (const auto status = check_product(of_a, of_b, *a, *b, *c, compute, algorithm)) return status;
+  CUSPARSE_REQUIRE(equals(compute, alpha, 1) && equals(compute, beta, 0) && is_aligned(scratch));
   std::memset(scratch, 0x7f, scratch_bytes(*a));
   for_type(a->type, [&](auto t) {
     for_type(c->type, [&](auto out) { multiply<decltype(t), decltype(out)>(*a, *b, *c); });

@@ -1,4 +1,4 @@
-// The handle that csrc/torch/cuda_cusparse.cpp asks PyTorch for, on a CPU.
+// The emulator's version of PyTorch's cuSPARSE handle, for csrc/torch/cuda/cusparse_conv.cpp.
 #pragma once
 
 #include <cusparse.h>

@@ -1,4 +1,5 @@
-// PyTorch's check of what cuSPARSE answers, on a CPU.
+// The emulator's version of PyTorch's check of cuSPARSE statuses, for
+// csrc/torch/cuda/cusparse_conv.cpp.
 #pragma once
 
 #include <c10/util/Exception.h>

@@ -1,4 +1,4 @@
-// PyTorch's stream, on a CPU: none.
+// The emulator's version of PyTorch's current stream, for torch_cusparse.cpp: a null stream.
 #pragma once
 
 #include <c10/util/Exception.h>
