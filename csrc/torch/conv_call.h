@@ -50,8 +50,9 @@ struct ConvBackwardCall : ConvCall {
 // For the reference members of a ConvCall that conv2d_backward has no argument for.
 inline const std::optional<at::Tensor> kNoTensor;
 
-// f(call) as a kernel for the dispatcher, under the schema of conv2d. `checked`: whether the kernel
-// checks the call; autocast does not, because it changes the operands first.
+// f(call, keys) as a kernel for the dispatcher, under the schema of conv2d: the only place where
+// its arguments become a ConvCall. `checked`: whether the call is checked before f gets it.
+// Autocast does not check, because it changes the operands first.
 template <auto f, bool checked = true>
 struct Conv2dKernel {
   static at::Tensor call(c10::DispatchKeySet keys, const at::Tensor& input,
@@ -67,7 +68,7 @@ struct Conv2dKernel {
   }
 };
 
-// The same for conv2d_backward.
+// f(call, keys) under the schema of conv2d_backward, always checked.
 template <auto f>
 struct Conv2dBackwardKernel {
   static std::tuple<at::Tensor, at::Tensor, at::Tensor> call(

@@ -213,7 +213,9 @@ class Calls(TorchDispatchMode):
         names = [argument.name for argument in func._schema.arguments]
         given = dict(zip(names, args, strict=False)) | (kwargs or {})
         if func.namespace == "sparsetrain":
-            self.densities[name] = [v for k, v in given.items() if k.endswith("density")]
+            self.densities[name] = [
+                given.get(argument) for argument in names if argument.endswith("density")
+            ]
         return func(*args, **(kwargs or {}))
 
 
