@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-NAMES = ("resnet8", "resnet14", "resnet20", "plain")
-"""The networks of this file. `build` also accepts every classification model of torchvision."""
 _LARGER_SIZES = (32, 64, 96, 128, 224)  # pixels; some networks of torchvision need larger images
 
 
@@ -103,6 +101,16 @@ class FitImages(nn.Module):
         return interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
 
 
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "resnet8": partial(ResidualNet, 1),
+    "resnet14": partial(ResidualNet, 2),
+    "resnet20": partial(ResidualNet, 3),
+    "plain": PlainNet,
+}
+NAMES = tuple(_BUILDERS)
+"""The networks of this file. `build` also accepts every classification model of torchvision."""
+
+
 def build(name: str, *, channels: int, size: int, classes: int) -> nn.Module:
     """Builds a network for images of [channels, size, size].
 
@@ -121,14 +129,8 @@ def build(name: str, *, channels: int, size: int, classes: int) -> nn.Module:
         ValueError: The name is unknown.
         ModuleNotFoundError: The network needs torchvision, which is not installed.
     """
-    builders: dict[str, Callable[..., nn.Module]] = {
-        "resnet8": partial(ResidualNet, 1),
-        "resnet14": partial(ResidualNet, 2),
-        "resnet20": partial(ResidualNet, 3),
-        "plain": PlainNet,
-    }
-    if name in builders:
-        return builders[name](channels=channels, classes=classes)
+    if name in _BUILDERS:
+        return _BUILDERS[name](channels=channels, classes=classes)
     network = _torchvision_network(name, classes)
     return nn.Sequential(FitImages(_smallest_size(network, size)), network)
 
