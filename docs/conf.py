@@ -80,6 +80,16 @@ def name_files_outside(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = _OUTSIDE.sub(r"`\2`", source[0])
 
 
+def escape_bars(app: Sphinx, kind: str, name: str, *details: object) -> None:
+    """Escapes |g| (a magnitude) in docstrings, which would be a substitution, except in code."""
+    lines: list[str] = details[-1]  # type: ignore[assignment]
+    for number, line in enumerate(lines):
+        parts = re.split(r"(`+[^`]*`+)", line)
+        parts[::2] = [re.sub(r"(?<!\\)\|", r"\\|", part) for part in parts[::2]]
+        lines[number] = "".join(parts)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", name_files_outside)
+    app.connect("autodoc-process-docstring", escape_bars)

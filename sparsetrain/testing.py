@@ -42,7 +42,9 @@ class ConvCase:
         name: What is special about this case.
         input_shape: [N, C, H, W] or [C, H, W].
         weight_shape: [K, C/groups, R, S].
-        stride, padding, dilation: One integer or (vertical, horizontal).
+        stride: One integer or (vertical, horizontal).
+        padding: Like stride, or "same" or "valid".
+        dilation: Like stride.
         groups: Divides C and K.
         bias: Whether a bias [K] is added.
     """
@@ -232,7 +234,9 @@ def exact_results(operands: Operands, **geometry: Any) -> list[Exact | None]:
             lambda x, w, b: F.conv2d(x, w, b, **geometry),
             Operands(*given),  # type: ignore[arg-type]
         )
-        return results if batched else [results[0][0], results[1][0], *results[2:]]  # type: ignore[index]
+        if not batched:
+            results[:2] = [results[0][0], results[1][0]]  # type: ignore[index]
+        return results
 
     values = passes(copies)
     magnitudes = passes([None if t is None else t.abs() for t in copies])

@@ -1,1 +1,1 @@
-"""The subcommands of `python -m sparsetrain`, one file each."""
+"""The subcommands of `sparsetrain`, one file each, and the options that several of them share."""

@@ -1,4 +1,4 @@
-"""The machine that something was measured on, for every file with a time in it."""
+"""Describes the machine and the command for result files, which contain measured times."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from sparsetrain.version import __version__
 
 
 def describe(threads: int) -> dict[str, Any]:
-    """Processor, cores, the threads that were used, and versions: `machine` of docs/formats.md."""
+    """Processor, cores, threads used and versions: the field `machine` of result files."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -26,7 +26,7 @@ def describe(threads: int) -> dict[str, Any]:
 
 
 def origin(threads: int) -> dict[str, Any]:
-    """The command of this process, as a shell would take it, and the machine: of every result."""
+    """The fields `command`, quoted for a shell, and `machine` of every result."""
     return {"command": shlex.join(sys.orig_argv), "machine": describe(threads)}
 
 

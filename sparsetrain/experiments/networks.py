@@ -1,4 +1,4 @@
-"""The networks of the example and the experiments, and torchvision's, fitted to small images."""
+"""Networks for experiments: residual and plain ones, and torchvision's, fitted to small images."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-NAMES = ("resnet8", "resnet14", "resnet20", "plain")  # beside every name torchvision knows
-_LARGER_SIZES = (32, 64, 96, 128, 224)  # pixels; what torchvision's networks may need
+_LARGER_SIZES = (32, 64, 96, 128, 224)  # pixels; some networks of torchvision need larger images
 
 
 class ResidualBlock(nn.Module):
-    """conv-BN-ReLU-conv-BN plus a shortcut, ReLU; [N, C, H, W] to [N, K, H/stride, W/stride]."""
+    """ReLU(conv-BN-ReLU-conv-BN + shortcut), from [N, C, H, W] to [N, K, H/stride, W/stride]."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -36,10 +35,10 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNet(nn.Sequential):
-    """The CIFAR residual network of He et al. (2016): three stages of `blocks` blocks.
+    """The residual network for CIFAR of He et al. (2016): three stages of `blocks` blocks.
 
-    6 * blocks + 2 layers with weights, shortcuts aside. Takes [N, channels, H, W], gives logits
-    [N, classes].
+    It has 6 * blocks + 2 layers with weights, not counting shortcuts. The input is
+    [N, channels, H, W], the output logits [N, classes].
     """
 
     def __init__(self, blocks: int, *, channels: int, classes: int, width: int = 16) -> None:
@@ -61,9 +60,9 @@ class ResidualNet(nn.Sequential):
 
 
 class PlainNet(nn.Sequential):
-    """AlexNet's plan at 3 x 3: five conv-ReLU layers, three poolings, no normalisation.
+    """A network like AlexNet with 3 x 3 kernels: five conv-ReLU layers without normalization.
 
-    Takes [N, channels, H, W] with H and W of at least 8, gives logits [N, classes].
+    The input is [N, channels, H, W] with H and W of at least 8, the output logits [N, classes].
     """
 
     def __init__(self, *, channels: int, classes: int, width: int = 32) -> None:
@@ -84,14 +83,14 @@ class PlainNet(nn.Sequential):
 
 
 class FitImages(nn.Module):
-    """Grey images to colour ones and small images to larger ones: [N, C, H, W] to [N, 3, S, S]."""
+    """Repeats gray images to three channels and enlarges images: [N, C, H, W] to [N, 3, S, S]."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
 
     def extra_repr(self) -> str:
-        """The size, for repr."""
+        """The size, as repr() shows it."""
         return f"size={self.size}"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,41 +101,54 @@ class FitImages(nn.Module):
         return interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
 
 
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "resnet8": partial(ResidualNet, 1),
+    "resnet14": partial(ResidualNet, 2),
+    "resnet20": partial(ResidualNet, 3),
+    "plain": PlainNet,
+}
+NAMES = tuple(_BUILDERS)
+"""The networks of this file. `build` also accepts every classification model of torchvision."""
+
+
 def build(name: str, *, channels: int, size: int, classes: int) -> nn.Module:
-    """The network `name` for images of [channels, size, size], initialised by torch's generator.
+    """Builds a network for images of [channels, size, size].
 
-    `name` is one of `NAMES` or of torchvision's classification models. Its residual networks get
-    the usual stem for small images, 3 x 3 with stride 1 and no pooling; others see the images at
-    the smallest size they accept: as they are, or enlarged to 32, 64, 96, 128 or 224 pixels.
+    The global generator of torch draws the initial weights. ResNets of torchvision get the usual
+    stem for small images: 3 x 3 with stride 1, no pooling. Other networks of torchvision get the
+    images at the smallest size that they accept: unchanged, or enlarged to 32, 64, 96, 128 or 224
+    pixels.
 
-    Raises ValueError for an unknown name, ModuleNotFoundError if it needs torchvision.
+    Args:
+        name: One of `NAMES` or a classification model of torchvision.
+        channels: 1 for gray images, 3 for color.
+        size: Height and width in pixels.
+        classes: Number of logits.
+
+    Raises:
+        ValueError: The name is unknown.
+        ModuleNotFoundError: The network needs torchvision, which is not installed.
     """
-    own: dict[str, Callable[..., nn.Module]] = {
-        "resnet8": partial(ResidualNet, 1),
-        "resnet14": partial(ResidualNet, 2),
-        "resnet20": partial(ResidualNet, 3),
-        "plain": PlainNet,
-    }
-    if name in own:
-        return own[name](channels=channels, classes=classes)
+    if name in _BUILDERS:
+        return _BUILDERS[name](channels=channels, classes=classes)
     network = _torchvision_network(name, classes)
     return nn.Sequential(FitImages(_smallest_size(network, size)), network)
 
 
 def check(name: str) -> None:
-    """Raises what `build` raises for a name that it cannot build."""
+    """Raises the exception that `build` would raise for this name, without building anything."""
     if name not in NAMES:
         _torchvision_with(name)
 
 
 def _torchvision_with(name: str) -> Any:
-    """torchvision.models, which has a network of this name."""
+    """Returns torchvision.models, after a check that it has a network of this name."""
     try:
         import torchvision.models as zoo  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "sparsetrain.experiments.networks.build: expected torchvision to be installed for a network other "
-            f"than {', '.join(NAMES)}, got none. Run pip install torchvision"
+            "sparsetrain.experiments.networks.build: expected torchvision to be installed for a "
+            f"network other than {', '.join(NAMES)}, got none. Run pip install torchvision"
         ) from error
     known = zoo.list_models(module=zoo)
     if name not in known:
@@ -150,7 +162,7 @@ def _torchvision_with(name: str) -> Any:
 def _torchvision_network(name: str, classes: int) -> nn.Module:
     zoo = _torchvision_with(name)
     extra: dict[str, Any] = {}
-    if name in ("googlenet", "inception_v3"):  # their auxiliary heads return tuples in training
+    if name in ("googlenet", "inception_v3"):  # with auxiliary heads they return tuples
         extra = {"aux_logits": False, "init_weights": True}
     network: Any = zoo.get_model(name, weights=None, num_classes=classes, **extra)
     if isinstance(network, zoo.ResNet):
@@ -160,7 +172,7 @@ def _torchvision_network(name: str, classes: int) -> nn.Module:
 
 
 def _smallest_size(network: nn.Module, size: int) -> int:
-    """The first of `size` and the larger `_LARGER_SIZES` at which `network` takes an image."""
+    """The smallest of `size` and the larger `_LARGER_SIZES` at which `network` accepts an image."""
     network.eval()
     candidates = [size, *(larger for larger in _LARGER_SIZES if larger > size)]
     with torch.no_grad():
@@ -168,7 +180,7 @@ def _smallest_size(network: nn.Module, size: int) -> int:
             try:
                 network(torch.zeros(1, 3, candidates[0], candidates[0]))
                 break
-            except (RuntimeError, AssertionError):  # torch's and torchvision's for a bad size
+            except (RuntimeError, AssertionError):  # the image is too small
                 del candidates[0]
     network.train()
     return candidates[0]

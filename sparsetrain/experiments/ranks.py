@@ -1,4 +1,4 @@
-"""What the processes of a run under torchrun do together; without it a run is one process."""
+"""Communication between the processes of a training run under torchrun."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,10 @@ from sparsetrain.distributed import has_process_group
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Inside, what torchrun started is one gloo group; a process that it did not start is alone."""
+    """Joins the processes that torchrun started into a gloo group while the context is active.
+
+    Does nothing in a process that torchrun did not start, or that already has a group.
+    """
     if has_process_group() or not (dist.is_available() and dist.is_torchelastic_launched()):
         yield
         return
@@ -23,7 +26,11 @@ def joined() -> Iterator[None]:
 
 
 def gather(value: Any) -> list[Any]:
-    """Everyone's `value`, which must pickle, in the order of ranks; all processes call it."""
+    """Returns the `value` of every process, in the order of ranks.
+
+    All processes must call this function together. `value` must be picklable. Without a process
+    group the result is [value].
+    """
     if not has_process_group():
         return [value]
     values = [None] * dist.get_world_size()

@@ -1,4 +1,4 @@
-"""What a run reports of its epochs, layers and passes, as docs/formats.md describes it."""
+"""Records of a training run by epoch, layer and pass; `Trainer` makes them, reports show them."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -14,14 +14,38 @@ from sparsetrain.explanation import Explanation, explain
 from sparsetrain.inspection import LayerDescription, LayerStats, describe, stats
 
 PRICE_TABLE = "aladdin_cacti32_14nm"
+"""The table in `accel.PRICES` that prices `energy_pj` in all records."""
 
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """One convolution: what conversion made of it, and what the recorded step showed of it.
+    """One convolution in the recorded step.
 
-    Densities are nonzeros / elements; cycles and energy are of one training step, all passes, on
-    the SparseTrain chip and on its dense twin. docs/formats.md has every field.
+    Densities are nonzeros / elements. Cycles and energy are those of all passes of one training
+    step.
+
+    Attributes:
+        name: Name of the module; `name#2` for its second call in a step.
+        kind: Class of the module, or "function" for a call without a module.
+        placement: The gradient that is pruned: "output", "input" or "none".
+        reason: Why `convert` chose this placement.
+        rate: Pruning rate, or None.
+        density: Density to prune to, or None.
+        backend: Convolutions asked for; None if the layer is not converted.
+        input_shape: [N, C, H, W].
+        output_shape: [N, K, P, Q].
+        input_density: Density of the input x.
+        grad_density_unpruned: Density of the output's gradient dy in a repetition of the step in
+            which nothing is pruned anywhere.
+        grad_density: Density of dy as the backward convolutions get it.
+        threshold: Threshold of the step's pruning; None if this layer prunes nothing.
+        forward: Backend of the forward pass: "sparse" or "dense".
+        grad_input: Backend of the input's gradient; None if it is not computed.
+        grad_weight: Backend of the weight's gradient; None if it is not computed.
+        cycles: Cycles on the SparseTrain chip.
+        dense_cycles: Cycles on its dense twin.
+        energy_pj: Energy on the SparseTrain chip, DRAM included.
+        dense_energy_pj: Energy on its dense twin, DRAM included.
     """
 
     name: str
@@ -48,7 +72,22 @@ class LayerRecord:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of training; densities and costs are of its last step."""
+    """One epoch of training. Densities and costs are those of its last step, over all layers.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        train_loss: Mean cross entropy over the steps of the epoch, in nats.
+        test_accuracy: Share of correctly classified test images at the end of the epoch.
+        input_density: Density of the inputs of all convolutions together.
+        grad_density_unpruned: As in `LayerRecord`.
+        grad_density: As in `LayerRecord`.
+        step_seconds: Mean wall-clock time of a step, without the recorded one.
+        step_cpu_seconds: Mean processor time of a step, summed over all threads.
+        cycles: Cycles of a step on the SparseTrain chip.
+        dense_cycles: Cycles of a step on its dense twin.
+        energy_pj: Energy of a step on the SparseTrain chip, DRAM included.
+        dense_energy_pj: Energy of a step on its dense twin, DRAM included.
+    """
 
     epoch: int
     train_loss: float
@@ -67,29 +106,31 @@ class EpochRecord:
 def layer_records(
     model: nn.Module, cost: accel.StepCost, unpruned: accel.Workload | None
 ) -> list[LayerRecord]:
-    """A record for each convolution of the step of `model` that `cost` is of, in forward order.
+    """Makes a record for each convolution of a recorded step, in the order of the forward pass.
 
-    `unpruned` is the same step with nothing pruned: from it come the densities before pruning. None:
-    nothing was pruned.
+    Args:
+        model: The model after the step.
+        cost: The step as `accel.CostMeter` recorded it.
+        unpruned: A repetition of the step without pruning, or None if nothing is pruned.
     """
     described = {description.name: description for description in describe(model)}
     converted = any(description.backend is not None for description in described.values())
     measured = stats(model) if converted else {}
-    layers = unpruned.layers if unpruned else [one.layer for one in cost.layers]
+    unpruned_layers = unpruned.layers if unpruned else [each.layer for each in cost.layers]
     return [
         LayerRecord(
-            **_conversion(one.layer, described, measured),
-            input_shape=[one.layer.N, one.layer.C, one.layer.H, one.layer.W],
-            output_shape=[one.layer.N, one.layer.K, one.layer.P, one.layer.Q],
-            input_density=one.layer.x_density,
-            grad_density_unpruned=before.dy_density,
-            grad_density=one.layer.dy_density,
-            cycles=one.cycles,
-            dense_cycles=one.dense_cycles,
-            energy_pj=one.energy_pj,
-            dense_energy_pj=one.dense_energy_pj,
+            **_conversion(each.layer, described, measured),
+            input_shape=[each.layer.N, each.layer.C, each.layer.H, each.layer.W],
+            output_shape=[each.layer.N, each.layer.K, each.layer.P, each.layer.Q],
+            input_density=each.layer.x_density,
+            grad_density_unpruned=unpruned_layer.dy_density,
+            grad_density=each.layer.dy_density,
+            cycles=each.cycles,
+            dense_cycles=each.dense_cycles,
+            energy_pj=each.energy_pj,
+            dense_energy_pj=each.dense_energy_pj,
         )
-        for one, before in zip(cost.layers, layers, strict=True)
+        for each, unpruned_layer in zip(cost.layers, unpruned_layers, strict=True)
     ]
 
 
@@ -98,7 +139,7 @@ def _conversion(
     described: Mapping[str, LayerDescription],
     measured: Mapping[str, LayerStats],
 ) -> dict[str, Any]:
-    """What conversion made of a recorded layer, and which backend each of its passes takes."""
+    """The fields of a record that conversion decides, and the backend of each pass."""
     name = layer.name.partition("#")[0]  # the second call of a shared convolution is name#2
     function = LayerDescription(name, "function", "none", "not a module", None, None, None)
     description = described.get(name, function)
@@ -114,7 +155,7 @@ def _conversion(
 
 
 def _choice(layer: accel.Layer, backend: str) -> Explanation:
-    """What `backend` runs for a recorded layer, at the densities that it had."""
+    """The backends that run for a layer with its recorded shape and densities."""
     return explain(
         (layer.N, layer.C, layer.H, layer.W),
         (layer.K, layer.C // layer.groups, layer.R, layer.S),
@@ -129,44 +170,49 @@ def _choice(layer: accel.Layer, backend: str) -> Explanation:
 
 
 def density_log(epoch: int, layers: list[LayerRecord]) -> list[dict[str, Any]]:
-    """The densities of all layers at the end of `epoch`, one object a layer."""
+    """The densities of every layer at the end of `epoch`: one dict for each layer."""
     fields = ("name", "input_density", "grad_density_unpruned", "grad_density", "threshold")
     return [{"epoch": epoch, **{f: getattr(layer, f) for f in fields}} for layer in layers]
 
 
 def pass_records(cost: accel.StepCost, layers: list[LayerRecord]) -> list[dict[str, Any]]:
-    """One object a convolution and pass of the recorded step: what the CPU runs, what chips count.
+    """Makes a dict for each pass of each convolution: its counts on the chips, its backend here.
 
-    Energies are by price table, DRAM included. `layers` are the records of the same step.
+    Args:
+        cost: A step as `accel.CostMeter` recorded it.
+        layers: The records of the same step.
+
+    Returns:
+        Dicts with the fields in docs/formats.md. Energies are by price table, DRAM included.
     """
     priced = {name: accel.layer_rows(cost.comparison, name) for name in accel.PRICES}
     records = {layer.name: layer for layer in layers}
-    shapes = {one.layer.name: one.layer for one in cost.layers}
+    shapes = {each.layer.name: each.layer for each in cost.layers}
     counts = ("name", "pass", "macs", "dense_macs", "cycles", "dense_cycles")
     rows = []
     for index, row in enumerate(priced[PRICE_TABLE]):
         choice = _choice(shapes[row["name"]], records[row["name"]].backend or "dense")
-        taken = getattr(choice, row["pass"])
-        tables = {name: of_table[index] for name, of_table in priced.items()}
+        chosen = getattr(choice, row["pass"])
+        by_table = {name: table_rows[index] for name, table_rows in priced.items()}
         rows.append(
             {
                 **{field: row[field] for field in counts},
-                "backend": taken.backend,
-                "dense_ms": taken.dense_ms,
-                "sparse_ms": taken.sparse_ms,
-                "energy": {name: one["energy_pj"] for name, one in tables.items()},
-                "dense_energy": {name: one["dense_energy_pj"] for name, one in tables.items()},
+                "backend": chosen.backend,
+                "dense_ms": chosen.dense_ms,
+                "sparse_ms": chosen.sparse_ms,
+                "energy": {name: each["energy_pj"] for name, each in by_table.items()},
+                "dense_energy": {name: each["dense_energy_pj"] for name, each in by_table.items()},
             }
         )
     return rows
 
 
 def parts_of(step: Callable[[], object]) -> dict[str, float]:
-    """Milliseconds that a call of `step` spends in each kind of operator, by torch's profiler.
+    """Measures the milliseconds that `step` spends in each kind of operator.
 
-    `step` is called twice; the second call counts.
+    Calls `step` twice and profiles the second call with torch's profiler.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it greets on stderr
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would print to stderr
     step()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         step()
@@ -177,7 +223,7 @@ def parts_of(step: Callable[[], object]) -> dict[str, float]:
 
 
 def _part(operator: str) -> str:
-    """What an operator is for; a sparse convolution's call of torch's counts as dense."""
+    """The kind of an operator. ATen convolutions that a sparse one calls count as dense."""
     if operator == "sparsetrain::compress":
         return "compress"
     if operator.startswith("sparsetrain::"):
@@ -188,7 +234,7 @@ def _part(operator: str) -> str:
 
 
 def means(layers: list[LayerRecord]) -> dict[str, Any]:
-    """The densities and costs of an EpochRecord: over all elements, and summed over all layers."""
+    """The densities of an EpochRecord, over all elements, and its costs, summed over all layers."""
 
     def density(field: str, shape: str) -> float:
         elements = [prod(getattr(layer, shape)) for layer in layers]
@@ -207,7 +253,7 @@ def means(layers: list[LayerRecord]) -> dict[str, Any]:
 
 
 def sparse_share(layers: list[LayerRecord]) -> float:
-    """The share of convolution calls, three a layer or two without grad_input, that ran sparse."""
+    """The share of convolution calls that ran sparse; every pass that runs is a call."""
     calls = [
         backend
         for layer in layers

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from sparsetrain._checks import check_name
 from sparsetrain.experiments.datasets import NAMES as DATASETS
+from sparsetrain.experiments.networks import NAMES as NETWORKS
 from sparsetrain.ops import CPU_BACKENDS
 from sparsetrain.pruning import target
 
@@ -52,7 +53,7 @@ class Settings:
             of `rate`, `density` and `dense` is given.
     """
 
-    model: str = _setting("resnet8", "resnet8, resnet14, resnet20, plain or one of torchvision's.")
+    model: str = _setting("resnet8", f"{', '.join(NETWORKS)} or one of torchvision's.")
     dataset: str = _setting("fashion-mnist", "Data set to train on.", choices=DATASETS)
     rate: float | None = _setting(None, "Pruning rate in [0, 1).")
     density: float | None = _setting(None, "Density to prune gradients to, in (0, 1].")

@@ -293,8 +293,8 @@ def test_the_closed_form_is_within_three_percent_on_clustered_zeros(density):
         for axis in (2, 3):
             for _ in range(2):
                 fields = fields + np.roll(fields, 1, axis) + np.roll(fields, -1, axis)
-        spread = rng.normal(size=(1, shape[1], 1, 1)) * fields.std() / 2
-        fields = fields + spread
+        channel_offset = rng.normal(size=(1, shape[1], 1, 1)) * fields.std() / 2
+        fields = fields + channel_offset
         return fields >= np.quantile(fields, 1 - target)
 
     work = []

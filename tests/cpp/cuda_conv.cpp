@@ -23,7 +23,7 @@ template <class T>
 class Case {
  public:
   Case(const ConvShape& s, double density, bool aligned, std::mt19937& random)
-      : s_(s),
+      : shape_(s),
         channels_(cuda::matrix_pitch(s.C)),
         x_(s.N * s.H * s.W * s.C, aligned),
         dy_(s.N * s.P() * s.Q() * s.K, aligned),
@@ -36,7 +36,7 @@ class Case {
   }
 
   void run() {
-    CHECK(is_supported(s_));
+    CHECK(is_supported(shape_));
     gather(Pass::kForward);
     gather(Pass::kGradInput);
     grad_weight();
@@ -45,48 +45,53 @@ class Case {
  private:
   void gather(Pass pass) {
     const bool forward = pass == Pass::kForward;
-    const int64_t from = forward ? s_.C : s_.K, to = forward ? s_.K : s_.C;
+    const int64_t from = forward ? shape_.C : shape_.K, to = forward ? shape_.K : shape_.C;
     const int64_t pitch = cuda::matrix_pitch(to);
-    Memory<T> matrix(s_.R * s_.S * from * pitch), out(forward ? dy_.size() : x_.size());
+    Memory<T> matrix(shape_.R * shape_.S * from * pitch), out(forward ? dy_.size() : x_.size());
     matrix.fill(0, random_);
-    for (int64_t k = 0; k < s_.K; ++k)
-      for (int64_t tap = 0; tap < s_.R * s_.S; ++tap)
-        for (int64_t c = 0; c < s_.C; ++c) {
+    for (int64_t k = 0; k < shape_.K; ++k)
+      for (int64_t tap = 0; tap < shape_.R * shape_.S; ++tap)
+        for (int64_t c = 0; c < shape_.C; ++c) {
           const int64_t row = tap * from + (forward ? c : k);
-          matrix.set(row * pitch + (forward ? k : c), w_.at((k * s_.R * s_.S + tap) * s_.C + c));
+          matrix.set(row * pitch + (forward ? k : c),
+                     w_.at((k * shape_.R * shape_.S + tap) * shape_.C + c));
         }
-    Memory<char> scratch(cuda::gather_scratch_bytes<T>(s_, pass));
-    CHECK(cuda::gather(s_, pass, (forward ? x_ : dy_).data(), matrix.data(),
+    Memory<char> scratch(cuda::gather_scratch_bytes<T>(shape_, pass));
+    CHECK(cuda::gather(shape_, pass, (forward ? x_ : dy_).data(), matrix.data(),
                        forward ? bias_.data() : nullptr, out.data(), scratch.data(),
                        nullptr) == cudaSuccess);
     Sums sums(out.size());
-    for (int64_t i = 0; forward && i < out.size(); ++i) sums.add(i, bias_.at(i % s_.K));
-    each_product(s_, [&](int64_t x, int64_t w, int64_t y) {
+    for (int64_t i = 0; forward && i < out.size(); ++i) sums.add(i, bias_.at(i % shape_.K));
+    each_product(shape_, [&](int64_t x, int64_t w, int64_t y) {
       if (forward) {
         sums.add(y, x_.at(x) * w_.at(w));
       } else {
         sums.add(x, dy_.at(y) * w_.at(w));
       }
     });
-    check_close(out, sums, from * s_.R * s_.S);
+    check_close(out, sums, from * shape_.R * shape_.S);
   }
 
   void grad_weight() {
-    ConvShape padded = s_;
+    ConvShape padded = shape_;
     padded.C = channels_;
-    Memory<T> x(s_.N * s_.H * s_.W * channels_), out(s_.K * s_.R * s_.S * channels_), dw(w_.size());
+    Memory<T> x(shape_.N * shape_.H * shape_.W * channels_),
+        out(shape_.K * shape_.R * shape_.S * channels_), dw(w_.size());
     x.fill(0, random_);
-    for (int64_t i = 0; i < x_.size(); ++i) x.set(i / s_.C * channels_ + i % s_.C, x_.at(i));
+    for (int64_t i = 0; i < x_.size(); ++i)
+      x.set(i / shape_.C * channels_ + i % shape_.C, x_.at(i));
     Memory<char> scratch(cuda::grad_weight_scratch_bytes<T>(padded));
     CHECK(cuda::grad_weight(padded, dy_.data(), x.data(), out.data(), scratch.data(), nullptr) ==
           cudaSuccess);
-    for (int64_t i = 0; i < dw.size(); ++i) dw.set(i, out.at(i / s_.C * channels_ + i % s_.C));
+    for (int64_t i = 0; i < dw.size(); ++i)
+      dw.set(i, out.at(i / shape_.C * channels_ + i % shape_.C));
     Sums sums(dw.size());
-    each_product(s_, [&](int64_t i, int64_t w, int64_t y) { sums.add(w, x_.at(i) * dy_.at(y)); });
-    check_close(dw, sums, s_.N * s_.P() * s_.Q());
+    each_product(shape_,
+                 [&](int64_t i, int64_t w, int64_t y) { sums.add(w, x_.at(i) * dy_.at(y)); });
+    check_close(dw, sums, shape_.N * shape_.P() * shape_.Q());
   }
 
-  ConvShape s_;
+  ConvShape shape_;
   int64_t channels_;
   Memory<T> x_, dy_, w_, bias_;
   std::mt19937 random_;

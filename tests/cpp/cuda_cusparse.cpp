@@ -42,7 +42,7 @@ class Case {
 
  public:
   Case(const ConvShape& s, double density, bool aligned, std::mt19937& random)
-      : s_(s),
+      : shape_(s),
         x_(s.N * s.H * s.W * s.C),
         dy_(s.N * s.P() * s.Q() * s.K, aligned),
         w_(s.K * s.R * s.S * s.C) {
@@ -60,19 +60,19 @@ class Case {
   // Builds the matrix of a pass twice and checks that both are equal: consecutive launches of the
   // emulator run threads in opposite orders.
   std::unique_ptr<Matrix<T>> matrix(Pass pass, int64_t expected_entries) {
-    CHECK(chosen(s_, pass).backend == Backend::kCusparse);
-    Memory<uint32_t> bits(cuda::nonzero_words(s_));
-    Memory<char> counts(cuda::counts_bytes(s_, pass));
+    CHECK(chosen(shape_, pass).backend == Backend::kCusparse);
+    Memory<uint32_t> bits(cuda::nonzero_words(shape_));
+    Memory<char> counts(cuda::counts_bytes(shape_, pass));
     int64_t entries = -1;
-    CHECK(cuda::mark_nonzeros(s_, dy_.data(), bits.data(), nullptr) == cudaSuccess);
-    CHECK(cuda::count_entries(s_, pass, bits.data(), counts.data(), &entries, nullptr) ==
+    CHECK(cuda::mark_nonzeros(shape_, dy_.data(), bits.data(), nullptr) == cudaSuccess);
+    CHECK(cuda::count_entries(shape_, pass, bits.data(), counts.data(), &entries, nullptr) ==
           cudaSuccess);
     CHECK(entries == expected_entries);
-    auto first = std::make_unique<Matrix<T>>(s_, pass, entries);
-    Matrix<T> second(s_, pass, entries);
+    auto first = std::make_unique<Matrix<T>>(shape_, pass, entries);
+    Matrix<T> second(shape_, pass, entries);
     for (const cuda::Csr<T>& csr : {first->csr, second.csr}) {
-      CHECK(cuda::write_csr<T>(s_, pass, dy_.data(), bits.data(), counts.data(), csr, nullptr) ==
-            cudaSuccess);
+      CHECK(cuda::write_csr<T>(shape_, pass, dy_.data(), bits.data(), counts.data(), csr,
+                               nullptr) == cudaSuccess);
     }
     CHECK(first->start.equals(second.start) && first->column.equals(second.column));
     CHECK(first->value.equals(second.value));
@@ -84,55 +84,59 @@ class Case {
     if (csr.entries == 0) return out.clear();  // as csrc/torch does
     cusparseContext context;
     size_t bytes = 0;
-    CHECK(cuda::spmm_scratch_bytes(&context, s_, pass, csr, dense.data(), out.data(), &bytes) ==
+    CHECK(cuda::spmm_scratch_bytes(&context, shape_, pass, csr, dense.data(), out.data(), &bytes) ==
           CUSPARSE_STATUS_SUCCESS);
     Memory<char> scratch(static_cast<int64_t>(bytes));
-    CHECK(cuda::spmm(&context, s_, pass, csr, dense.data(), out.data(), scratch.data()) ==
+    CHECK(cuda::spmm(&context, shape_, pass, csr, dense.data(), out.data(), scratch.data()) ==
           CUSPARSE_STATUS_SUCCESS);
   }
 
   void grad_input() {
     Memory<T> w(w_.size()), dx(x_.size());
     for (int64_t i = 0; i < w.size(); ++i) {  // [K,R,S,C] to [R,S,K,C]
-      const int64_t c = i % s_.C, tap = i / s_.C % (s_.R * s_.S), k = i / s_.C / (s_.R * s_.S);
-      w.set((tap * s_.K + k) * s_.C + c, w_.at(i));
+      const int64_t c = i % shape_.C, tap = i / shape_.C % (shape_.R * shape_.S),
+                    k = i / shape_.C / (shape_.R * shape_.S);
+      w.set((tap * shape_.K + k) * shape_.C + c, w_.at(i));
     }
     Sums sums(dx.size());
     int64_t entries = 0;
-    each_product(s_, [&](int64_t x, int64_t w, int64_t y) {
+    each_product(shape_, [&](int64_t x, int64_t w, int64_t y) {
       sums.add(x, dy_.at(y) * w_.at(w));
-      entries += x % s_.C == 0 && dy_.at(y) != 0;
+      entries += x % shape_.C == 0 && dy_.at(y) != 0;
     });
     const auto built = matrix(Pass::kGradInput, entries);
     multiply(Pass::kGradInput, built->csr, w, dx);
-    check_close(dx, sums, s_.K * s_.R * s_.S);
+    check_close(dx, sums, shape_.K * shape_.R * shape_.S);
   }
 
   void grad_weight() {
-    const int64_t pitch = cuda::channel_pitch<T>(s_.C);
-    const int64_t height = cuda::padded_height(s_), width = cuda::padded_width(s_);
-    Memory<T> x(s_.N * height * width * pitch);
+    const int64_t pitch = cuda::channel_pitch<T>(shape_.C);
+    const int64_t height = cuda::padded_height(shape_), width = cuda::padded_width(shape_);
+    Memory<T> x(shape_.N * height * width * pitch);
     x.clear();
     for (int64_t i = 0; i < x_.size(); ++i) {
-      const int64_t c = i % s_.C, v = i / s_.C % s_.W, h = i / s_.C / s_.W % s_.H;
-      const int64_t n = i / s_.C / s_.W / s_.H, row = n * height + h + s_.pad_h;
-      x.set((row * width + v + s_.pad_w) * pitch + c, x_.at(i));
+      const int64_t c = i % shape_.C, v = i / shape_.C % shape_.W,
+                    h = i / shape_.C / shape_.W % shape_.H;
+      const int64_t n = i / shape_.C / shape_.W / shape_.H, row = n * height + h + shape_.pad_h;
+      x.set((row * width + v + shape_.pad_w) * pitch + c, x_.at(i));
     }
     int64_t entries = 0;
     for (int64_t i = 0; i < dy_.size(); ++i) entries += dy_.at(i) != 0;
-    Memory<Compute> out(s_.R * s_.S * s_.K * pitch), dw(w_.size());
+    Memory<Compute> out(shape_.R * shape_.S * shape_.K * pitch), dw(w_.size());
     const auto built = matrix(Pass::kGradWeight, entries);
     multiply(Pass::kGradWeight, built->csr, x, out);
     for (int64_t i = 0; i < dw.size(); ++i) {  // [R,S,K,pitch] to [K,R,S,C]
-      const int64_t c = i % s_.C, tap = i / s_.C % (s_.R * s_.S), k = i / s_.C / (s_.R * s_.S);
-      dw.set(i, out.at((tap * s_.K + k) * pitch + c));
+      const int64_t c = i % shape_.C, tap = i / shape_.C % (shape_.R * shape_.S),
+                    k = i / shape_.C / (shape_.R * shape_.S);
+      dw.set(i, out.at((tap * shape_.K + k) * pitch + c));
     }
     Sums sums(dw.size());
-    each_product(s_, [&](int64_t i, int64_t w, int64_t y) { sums.add(w, x_.at(i) * dy_.at(y)); });
-    check_close(dw, sums, s_.N * s_.P() * s_.Q());
+    each_product(shape_,
+                 [&](int64_t i, int64_t w, int64_t y) { sums.add(w, x_.at(i) * dy_.at(y)); });
+    check_close(dw, sums, shape_.N * shape_.P() * shape_.Q());
   }
 
-  ConvShape s_;
+  ConvShape shape_;
   Memory<T> x_, dy_, w_;
 };
 

@@ -50,9 +50,9 @@ def test_the_shipped_archives_have_no_time_stamp():
 def test_the_shipped_subset_is_the_beginning_of_the_full_set():
     full, subset = datasets.load(data_dir=DEBIAN), datasets.load()
     assert (len(full.train), len(full.test)) == (60_000, 10_000)
-    for whole, part in ((full.train, subset.train), (full.test, subset.test)):
-        assert torch.equal(whole.images[: len(part)], part.images)
-        assert torch.equal(whole.labels[: len(part)], part.labels)
+    for split, part in ((full.train, subset.train), (full.test, subset.test)):
+        assert torch.equal(split.images[: len(part)], part.images)
+        assert torch.equal(split.labels[: len(part)], part.labels)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

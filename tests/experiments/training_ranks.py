@@ -1,6 +1,6 @@
 """Laws of training on several processes: test_train_ranks.py runs this file under torchrun.
 
-Arguments: a folder of data and an output folder, which gets `whole.json`, the results of an
+Arguments: a folder of data and an output folder, which gets `uninterrupted.json`, the results of an
 uninterrupted run. A failed assertion on any rank ends all.
 """
 
@@ -61,7 +61,7 @@ def resumption_is_bit_exact(data, folder):
     for expected, found in zip(states(uninterrupted), states(resumed), strict=True):
         assert torch.equal(expected, found)
     if dist.get_rank() == 0:
-        write_json(folder / "whole.json", uninterrupted.results())
+        write_json(folder / "uninterrupted.json", uninterrupted.results())
 
 
 def states(trainer):

@@ -11,7 +11,8 @@ from helpers.paths import ROOT
 
 from sparsetrain.experiments import checkpoint, datasets, sweep
 from sparsetrain.experiments.files import write_json
-from sparsetrain.experiments.settings import TYPES, Settings
+from sparsetrain.experiments.settings import TYPES as SETTINGS
+from sparsetrain.experiments.settings import Settings
 from sparsetrain.experiments.training import Trainer
 
 DOCUMENT = ROOT / "docs" / "formats.md"
@@ -114,4 +115,4 @@ def test_checkpoints_are_as_documented(trainer, tmp_path):
     assert_documented(content, heading)
     for rank in content["ranks"]:
         assert_documented(rank, heading, "### `ranks`")
-    assert list(content["settings"]) == list(documented("### `config`"))[: len(TYPES)]
+    assert list(content["settings"]) == list(documented("### `config`"))[: len(SETTINGS)]

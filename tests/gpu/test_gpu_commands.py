@@ -1,4 +1,4 @@
-"""`make test-gpu`, `make bench-gpu` and `tune --device cuda`, exercised without a GPU."""
+"""`make test-gpu` and `make bench-gpu`, exercised without a GPU."""
 
 import importlib
 import json

@@ -17,17 +17,17 @@ def exhaust(iterable: Iterable[Any]) -> None:
         pass
 
 
-def assert_bit_equal(one: Any, other: Any) -> None:
+def assert_bit_equal(found: Any, expected: Any) -> None:
     """Fails unless two nested states are equal, tensors bit for bit."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_bit_equal(one[key], other[key])
-    elif isinstance(one, list):
-        for left, right in zip(one, other, strict=True):
+    assert type(found) is type(expected)
+    if isinstance(found, dict):
+        assert found.keys() == expected.keys()
+        for key in found:
+            assert_bit_equal(found[key], expected[key])
+    elif isinstance(found, list):
+        for left, right in zip(found, expected, strict=True):
             assert_bit_equal(left, right)
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
+    elif isinstance(found, torch.Tensor):
+        assert torch.equal(found, expected)
     else:
-        assert one == other
+        assert found == expected

@@ -1,4 +1,4 @@
-"""For tests that train for a second: a handful of the shipped images as files, and results."""
+"""Small data sets for tests that train, and the comparison of their results without times."""
 
 import gzip
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any
 
 from sparsetrain.experiments.datasets import SHIPPED
 
-FILES = {"images-idx3-ubyte": (16, 28 * 28), "labels-idx1-ubyte": (8, 1)}  # header, item: bytes
+FILES = {"images-idx3-ubyte": (16, 28 * 28), "labels-idx1-ubyte": (8, 1)}  # header, item in bytes
 TIMES = ("seconds", "step_seconds", "cpu_seconds", "step_cpu_seconds", "parts")
 ORIGIN = ("command", "machine")
 
 
 def write(folder: Path, *, train: int = 192, test: int = 100, zipped: bool = True) -> Path:
-    """The first images of both parts of the shipped subset as idx files in `folder`."""
+    """Writes the first images of both parts of the shipped subset as idx files into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, count in (("train", train), ("t10k", test)):
         for kind, (header, item) in FILES.items():
@@ -25,8 +25,8 @@ def write(folder: Path, *, train: int = 192, test: int = 100, zipped: bool = Tru
 
 
 def without_times(content: Any) -> Any:
-    """`content` without what a clock measured, and without what ran it."""
-    left_out = TIMES + ORIGIN
+    """`content` without measured times, and without the command and the machine of the run."""
+    omitted = TIMES + ORIGIN
     if isinstance(content, dict):
-        return {key: without_times(value) for key, value in content.items() if key not in left_out}
+        return {key: without_times(value) for key, value in content.items() if key not in omitted}
     return [without_times(value) for value in content] if isinstance(content, list) else content

@@ -1,4 +1,4 @@
-"""Laws of `auto`: which zeros are skipped, what the cost table does, and what tuning fits."""
+"""Laws of `auto`: which zeros are skipped, and what the cost table does."""
 
 import copy
 import itertools

@@ -46,7 +46,8 @@ def write(results: Sequence[Result], path: Path) -> None:
     check_installed()
     if not any(result["epochs"] for result in results):
         raise ValueError(
-            "sparsetrain.experiments.report: expected results to be of at least one finished epoch, got none"
+            "sparsetrain.experiments.report: expected results to be of at least one finished "
+            "epoch, got none"
         )
     text = _render(results)
     write_atomically(path, lambda file: file.write(text.encode()))
