@@ -14,8 +14,8 @@ using namespace sparsetrain;
 
 // Whether choose_on_cuda() accepts the shape for backend "sparse".
 bool is_supported(const ConvShape& s) {
-  const Call call{s, Pass::kForward, DType::kFloat32, 1, 1};
-  return choose_on_cuda(call, Backend::kSparse, {}).backend == Backend::kSparse;
+  const Call call{s, Pass::kForward, DType::kFloat32};
+  return choose_on_cuda(call, Backend::kSparse, {1, 1}, {}).backend == Backend::kSparse;
 }
 
 // One shape, with random operands.

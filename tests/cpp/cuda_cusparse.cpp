@@ -13,7 +13,7 @@ namespace {
 using namespace sparsetrain;
 
 Choice chosen(const ConvShape& s, Pass pass) {
-  return choose_on_cuda({s, pass, DType::kFloat32, 1, 1}, Backend::kCusparse, {});
+  return choose_on_cuda({s, pass, DType::kFloat32}, Backend::kCusparse, {1, 1}, {});
 }
 
 // The CSR matrix of one pass, in memory of exactly its size.

@@ -101,12 +101,13 @@ class ComparedWithDense(TorchDispatchMode):
         results = func(*args, **(kwargs or {}))
         if func.name() == "sparsetrain::conv2d":
             self.forward += 1
-            terms = [args[1][0].numel() + 1]
+            terms, args = [args[1][0].numel() + 1], args[:7]  # without the backend
         elif func.name() == "sparsetrain::conv2d_backward":
             self.backward += 1
             dy, weight, groups = args[0], args[2], args[6]
             positions = dy.numel() // dy.shape[1]
             terms = [weight.numel() // weight.shape[1] // groups, positions, positions]
+            args = args[:8]  # without the backend
         else:
             return results
         magnitudes = [a.abs() if isinstance(a, torch.Tensor) else a for a in args]
