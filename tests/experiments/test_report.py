@@ -59,22 +59,22 @@ def page(folder):
 
 def test_mean_and_standard_error():
     """1, 2, 3, 6: squared deviations 4, 1, 0, 9 sum to 14; sqrt(14 / 3 / 4) = 1.0801."""
-    found = aggregate.estimate([1, 2, 3, 6])
+    found = aggregate.mean_and_error([1, 2, 3, 6])
     assert (found.mean, found.count) == (3, 4)
     assert found.error == pytest.approx(1.0801, abs=1e-4)
-    assert aggregate.estimate([5]) == aggregate.Estimate(5, None, 1)
-    assert aggregate.estimate([]) is None
+    assert aggregate.mean_and_error([5]) == aggregate.Estimate(5, None, 1)
+    assert aggregate.mean_and_error([]) is None
 
 
 def test_paired_differences_use_students_table():
     """Differences 1, 2, 3: mean 2, error 1/sqrt(3), and a table gives t = 4.3027 for two degrees
     of freedom and 95 %: 2 -+ 2.4841. Seed 9 has no partner. Pairing removes what seeds share."""
     base = {0: 10.0, 1: 50.0, 2: 90.0}
-    found = aggregate.difference({0: 11.0, 1: 52.0, 2: 93.0, 9: 1.0}, base)
+    found = aggregate.paired_difference({0: 11.0, 1: 52.0, 2: 93.0, 9: 1.0}, base)
     assert (found.mean, found.count) == (2, 3)
     assert (found.low, found.high) == pytest.approx((-0.4841, 4.4841), abs=1e-4)
-    assert aggregate.difference({0: 11.0}, base) == aggregate.Difference(1.0, None, None, 1)
-    assert aggregate.difference({9: 1.0}, base) is None
+    assert aggregate.paired_difference({0: 11.0}, base) == aggregate.Difference(1.0, None, None, 1)
+    assert aggregate.paired_difference({9: 1.0}, base) is None
 
 
 def result(seed, accuracy, rate=None, **config):
@@ -93,59 +93,59 @@ def result(seed, accuracy, rate=None, **config):
 
 def test_points_pair_the_seeds_of_one_setting():
     results = [result(0, 0.5), result(1, 0.8), result(0, 0.4, 0.9), result(1, 0.8, 0.9)]
-    dense, pruned = aggregate.points(results)
+    dense, pruned = aggregate.group_runs(results)
     assert (dense.rule, pruned.rule, dense.difference) == ("dense", "rate 0.9", None)
     assert pruned.difference.mean == pytest.approx(-0.05)
     assert pruned.cpu_speedup.mean == pytest.approx((0.5 / 0.4 * 1) ** 0.5)
     assert pruned.speedup.mean == pytest.approx(pruned.cpu_speedup.mean)
     assert pruned.chip_speedup.mean == pytest.approx(3)
-    other = aggregate.points([*results, result(0, 0.9, 0.9, batch_size=16)])
+    other = aggregate.group_runs([*results, result(0, 0.9, 0.9, batch_size=16)])
     assert [p.model for p in other] == ["plain, batch size 8"] * 2 + ["plain, batch size 16"]
     assert other[2].difference is None
-    data = aggregate.points([*results, result(0, 0.9, 0.9, dataset="e", data="1" * 32)])
+    data = aggregate.group_runs([*results, result(0, 0.9, 0.9, dataset="e", data="1" * 32)])
     assert [p.model for p in data][1:] == ["plain, dataset d", "plain, dataset e"]
 
 
 def test_a_ratio_and_its_inverse_say_the_same():
     """2 and 8: logarithms ln 2 and 3 ln 2, mean 4; their error is ln 2."""
-    found = aggregate.ratio([2, 8])
+    found = aggregate.geometric_mean([2, 8])
     assert found.mean == pytest.approx(4) and found.error == pytest.approx(4 * math.log(2))
-    inverse = aggregate.ratio([0.5, 0.125])
+    inverse = aggregate.geometric_mean([0.5, 0.125])
     assert inverse.mean == pytest.approx(0.25)
     assert inverse.error / inverse.mean == pytest.approx(found.error / found.mean)
-    assert aggregate.ratio([]) is None and aggregate.ratio([3]).error is None
+    assert aggregate.geometric_mean([]) is None and aggregate.geometric_mean([3]).error is None
 
 
 def test_runs_that_failed_or_stopped_count_and_have_no_part_in_any_number():
     whole = result(0, 0.5, 0.9)
     failed = {**result(1, 0.1, 0.9), "epochs": [], "failure": "expected a finite loss, got nan"}
     stopped = {**result(2, 0.1, 0.9), "epochs": []}
-    (point,) = aggregate.points([whole, failed, stopped])
+    (point,) = aggregate.group_runs([whole, failed, stopped])
     assert (point.failed, point.unfinished) == (1, 1)
     assert (point.accuracy.count, point.accuracy.mean) == (1, 0.5)
     assert point.results == (whole,)
-    (point,) = aggregate.points([stopped])
+    (point,) = aggregate.group_runs([stopped])
     assert (point.failed, point.unfinished, point.results) == (0, 1, (stopped,))
 
 
 def test_a_run_that_is_given_twice_counts_once():
     results = [result(0, 0.5), result(1, 0.8)]
-    assert aggregate.points([*results, *results]) == aggregate.points(results)
+    assert aggregate.group_runs([*results, *results]) == aggregate.group_runs(results)
     with pytest.raises(ValueError, match="one run of plain, dense, seed 1, got two that differ"):
-        aggregate.points([*results, result(1, 0.7)])
+        aggregate.group_runs([*results, result(1, 0.7)])
 
 
 def test_times_are_compared_on_one_machine_alone():
     """Seed 0's dense run was on another one, seed 1's ran in two processes: a run of its own."""
     results = [result(0, 0.5) | {"machine": "a"}, result(0, 0.4, 0.9) | {"machine": "b"}]
-    _, pruned = aggregate.points(results)
+    _, pruned = aggregate.group_runs(results)
     assert pruned.speedup is None and pruned.difference.count == 1
     results = [result(1, 0.5, processes=2), result(1, 0.4, 0.9)]
-    points = aggregate.points(results)
+    points = aggregate.group_runs(results)
     assert [p.model for p in points] == ["plain, processes 2", "plain, processes 1"]
     assert points[1].difference is None
-    assert aggregate.setting(results[0]["config"]).endswith(", processes 2")
-    assert "processes" not in aggregate.setting(results[1]["config"])
+    assert aggregate.training_setup(results[0]["config"]).endswith(", processes 2")
+    assert "processes" not in aggregate.training_setup(results[1]["config"])
 
 
 def test_a_stopped_run_beside_a_whole_one_has_a_page(page, tmp_path):
@@ -164,7 +164,7 @@ def test_a_stopped_run_beside_a_whole_one_has_a_page(page, tmp_path):
 
 
 def test_a_run_that_was_stopped_has_a_page_without_accuracy():
-    (point,) = aggregate.points([result(0, 0.5, epochs=2)])
+    (point,) = aggregate.group_runs([result(0, 0.5, epochs=2)])
     assert point.accuracy is None
     assert figures.frontier([point]).rows[0][5] == "-"
 
@@ -176,7 +176,7 @@ def test_times_are_means_over_epochs():
     pruned["epochs"] *= 2
     for each in (dense, pruned):
         each["config"]["epochs"] = 2
-    _, found = aggregate.points([dense, pruned])
+    _, found = aggregate.group_runs([dense, pruned])
     assert (found.speedup.mean, found.cpu_speedup.mean) == (2, 2)
 
 
@@ -192,21 +192,23 @@ def test_the_table_holds_the_numbers(tmp_path):
     assert dense == "| plain, dense | 2 | 65.00 ± 15.00 | - | 0.500 | 1.000, 0.200 | - | 3.00x |"
     assert pruned.startswith("| plain, rate 0.9 | 2 | 60.00 ± 20.00 | -5.00 (-68.53 to +58.53) |")
     assert "| 1.12 ± 0.12x |" in pruned
-    assert setting.startswith("- plain: epochs 1, steps in each 7, batch 8, peak learning rate 0.1")
+    assert setting.startswith(
+        "- plain: epochs 1, steps per epoch 7, batch size 8, peak learning rate 0.1"
+    )
 
 
 def test_a_run_that_learnt_nothing_does_not_hide_the_others():
     """It is out of the frame, which says so, and in the table."""
-    grouped = aggregate.points([result(0, 0.9), result(0, 0.89, 0.9), result(0, 0.1, 0.99)])
+    grouped = aggregate.group_runs([result(0, 0.9), result(0, 0.89, 0.9), result(0, 0.1, 0.99)])
     accuracy, less = figures.frontier(grouped), figures.differences(grouped)
     low, high = accuracy.layout["yaxis"]["range"]
-    assert 90 - 1.2 * figures.FAR < low < 89 and 90 < high < 92
+    assert 90 - 1.2 * figures.FARTHEST_SHOWN < low < 89 and 90 < high < 92
     low, high = less.layout["xaxis"]["range"]
-    assert -1.2 * figures.FAR < low < -1 and 0 < high < 2
+    assert -1.2 * figures.FARTHEST_SHOWN < low < -1 and 0 < high < 2
     for figure in (accuracy, less):
-        assert "is in the table alone" in figure.text
+        assert "percentage points away are only in the table" in figure.text
         assert any("rate 0.99" in row for row in figure.rows)
-    assert "in the table alone" not in figures.frontier(grouped[:2]).text
+    assert "only in the table" not in figures.frontier(grouped[:2]).text
 
 
 def test_results_that_told_less_do_not_count_where_others_told_more():
@@ -214,8 +216,8 @@ def test_results_that_told_less_do_not_count_where_others_told_more():
     parts = dict(dense=1.0, prune=1.0, normalize=1.0, other=1.0)
     old, new = {**parts, "sparse": 6.0}, {**parts, "sparse": 3.0, "compress": 2.0}
     both = [{**result(seed, 0.5), "parts": each} for seed, each in ((0, old), (1, new))]
-    assert cost_figures.time_parts(aggregate.points(both)).rows[0][2:4] == ("3.00", "2.00")
-    figure = cost_figures.time_parts(aggregate.points(both[:1]))
+    assert cost_figures.time_parts(aggregate.group_runs(both)).rows[0][2:4] == ("3.00", "2.00")
+    figure = cost_figures.time_parts(aggregate.group_runs(both[:1]))
     assert figure.rows[0][2:4] == ("6.00", "0.00")
     assert "Where no compression is shown, it is in the sparse" in figure.text
 
@@ -254,7 +256,7 @@ def test_a_choice_and_a_filter_show_their_part(page):
     assert found["problems"] == []
     (cycles,) = (chart for chart in found["charts"] if chart["key"] == "chart-cycles")
     assert cycles["labels"] and all("3" in label for label in cycles["labels"])
-    assert cycles["groups"] == ["plain, dense"]
+    assert cycles["choices"] == ["plain, dense"]
 
 
 def test_page_needs_no_network_and_shows_text_as_text(page):
@@ -303,7 +305,7 @@ def test_a_single_run_makes_a_page(tmp_path, folder):
         ("a.jsonl", "", "results to be of at least one finished epoch, got none"),
     ],
 )
-def test_what_is_no_result_is_refused(tmp_path, name, content, sentence):
+def test_invalid_results_are_refused(tmp_path, name, content, sentence):
     if content is not None:
         (tmp_path / name).write_text(content)
     result = run(tmp_path / name, "-o", tmp_path / "r.html")

@@ -24,10 +24,10 @@ addEventListener("load", () => setTimeout(() => {
     const inside = drawn.map((mark) => mark.getBoundingClientRect())
       .filter((r) => r.width + r.height > 0 && r.right > box.left && r.left < box.right);
     const words = [...chart.querySelectorAll("text")].map((word) => word.getBoundingClientRect());
-    const rows = [...chart.parentElement.querySelectorAll("tr[data-group]")];
-    const shown = rows.filter((row) => !row.hidden).map((row) => row.dataset.group);
+    const rows = [...chart.parentElement.querySelectorAll("tr[data-choice]")];
+    const shown = rows.filter((row) => !row.hidden).map((row) => row.dataset.choice);
     return {
-      key: chart.id, marks: inside.length, groups: [...new Set(shown)],
+      key: chart.id, marks: inside.length, choices: [...new Set(shown)],
       labels: [...chart.querySelectorAll(".ytick text")].map((word) => word.textContent),
       beyond: Math.max(...words.map((word) => word.right - box.right), -1e9),
     };

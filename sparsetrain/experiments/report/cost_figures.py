@@ -9,8 +9,8 @@ from typing import Any
 
 from sparsetrain.cost_table import costs
 from sparsetrain.experiments.records import PRICE_TABLE
-from sparsetrain.experiments.report.aggregate import Point
-from sparsetrain.experiments.report.figures import COLOURS, TICKS, Figure, Trace
+from sparsetrain.experiments.report.aggregate import RunGroup
+from sparsetrain.experiments.report.figures import COLORS, TICKS, Figure, Trace
 
 PASSES = {"forward": "y", "grad_input": "dx", "grad_weight": "dw"}
 PARTS = {
@@ -23,11 +23,11 @@ PARTS = {
 }
 
 
-def time_parts(points: Sequence[Point]) -> Figure | None:
+def time_parts(groups: Sequence[RunGroup]) -> Figure | None:
     """Where the time of a step goes; None where no run was profiled."""
     measured = {
         p.label: [r["parts"] for r in p.results if r["parts"]]
-        for p in points
+        for p in groups
         if any(r["parts"] for r in p.results)
     }
     if not measured:
@@ -45,10 +45,10 @@ def time_parts(points: Sequence[Point]) -> Figure | None:
             "name": title,
             "x": [mean[part] for mean in means.values()],
             "y": list(means),
-            "marker": {"color": colour},
+            "marker": {"color": color},
             "hovertemplate": "%{y}<br>%{x:.2f} ms<extra>" + title + "</extra>",
         }
-        for (part, title), colour in zip(PARTS.items(), COLOURS, strict=False)
+        for (part, title), color in zip(PARTS.items(), COLORS, strict=False)
     ]
     rows: list[Sequence[Any]] = [
         (label, *(f"{mean[part]:.2f}" for part in PARTS), f"{sum(mean.values()):.2f}")
@@ -76,7 +76,7 @@ def time_parts(points: Sequence[Point]) -> Figure | None:
     )
 
 
-def _passes(point: Point) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def _passes(point: RunGroup) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """The pass records of a point's runs, by layer and pass."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for result in point.results:
@@ -85,7 +85,7 @@ def _passes(point: Point) -> dict[tuple[str, str], list[dict[str, Any]]]:
     return found
 
 
-def chip(points: Sequence[Point], dense: str, sparse: str, key: str, unit: str) -> Figure:
+def chip(groups: Sequence[RunGroup], dense: str, sparse: str, key: str, unit: str) -> Figure:
     """What each layer and pass costs on the chip and on its dense twin: cycles, or energy.
 
     `dense` and `sparse` name the fields of a pass record; energies are under PRICE_TABLE.
@@ -97,15 +97,15 @@ def chip(points: Sequence[Point], dense: str, sparse: str, key: str, unit: str) 
 
     traces: list[Trace] = []
     rows: list[Sequence[Any]] = []
-    groups: list[str | None] = []
-    row_groups: list[str | None] = []
+    trace_choices: list[str | None] = []
+    row_choices: list[str | None] = []
     most = 1
-    for point in points:
+    for point in groups:
         cells = _passes(point)
         layers = list(dict.fromkeys(name for name, _ in cells))
         most = max(most, len(layers))
         for machine, field in (("dense twin", dense), ("chip", sparse)):
-            for colour, (name, short) in zip(COLOURS, PASSES.items(), strict=False):
+            for color, (name, short) in zip(COLORS, PASSES.items(), strict=False):
                 shown = [layer for layer in layers if (layer, name) in cells]
                 traces.append(
                     {
@@ -117,19 +117,19 @@ def chip(points: Sequence[Point], dense: str, sparse: str, key: str, unit: str) 
                         "offsetgroup": machine,
                         "x": [mean(cells[layer, name], field) for layer in shown],
                         "y": shown,
-                        "marker": {"color": colour, "opacity": 1 if machine == "chip" else 0.35},
+                        "marker": {"color": color, "opacity": 1 if machine == "chip" else 0.35},
                         "hovertemplate": f"%{{y}}, {short}: %{{x:.3g}} {unit}<extra>{machine}"
                         "</extra>",
                     }
                 )
-                groups.append(point.label)
+                trace_choices.append(point.label)
         for (layer, name), found in cells.items():
             costs = mean(found, sparse), mean(found, dense)
             rows.append(
                 (point.label, layer, PASSES[name], *(f"{c:.4g}" for c in costs),
                  f"{costs[1] / costs[0]:.2f}", *_band(found, dense, sparse))
             )  # fmt: skip
-            row_groups.append(point.label)
+            row_choices.append(point.label)
     what = "Cycles" if key == "cycles" else "Energy"
     return Figure(
         key,
@@ -147,8 +147,8 @@ def chip(points: Sequence[Point], dense: str, sparse: str, key: str, unit: str) 
         ("run", "layer", "pass", f"chip, {unit}", f"dense twin, {unit}", "gain")
         + (() if key == "cycles" else ("gain under all tables",)),
         rows,
-        groups,
-        row_groups,
+        trace_choices,
+        row_choices,
         layers="y",
         height=170 + 30 * most,
     )
@@ -166,16 +166,16 @@ def _band(found: list[dict[str, Any]], dense: str, sparse: str) -> tuple[str, ..
     return (f"{min(gains):.2f} to {max(gains):.2f}",)
 
 
-def roofline(points: Sequence[Point]) -> Figure | None:
+def roofline(groups: Sequence[RunGroup]) -> Figure | None:
     """Speed against intensity of every pass that ran sparse, and of the dense ones."""
     table = costs()["float32"]
     peak = max(1 / of_pass["dense_mac_ns"] for of_pass in table.values())  # GMAC/s
     bandwidth = 8 / table["forward"]["copy_ns"]  # GB/s: 4 bytes read, 4 written
     traces: list[Trace] = []
     rows: list[Sequence[Any]] = []
-    groups: list[str | None] = []
-    row_groups: list[str | None] = []
-    for point in points:
+    trace_choices: list[str | None] = []
+    row_choices: list[str | None] = []
+    for point in groups:
         shapes = {layer["name"]: layer for r in point.results for layer in r["layers"]}
         by_backend: dict[str, list[tuple[str, float, float]]] = {}
         for (layer, name), found in _passes(point).items():
@@ -186,7 +186,7 @@ def roofline(points: Sequence[Point]) -> Figure | None:
             by_backend.setdefault(for_backend, []).append(
                 (f"{layer}, {PASSES[name]}", intensity, one[0] / one[1] / 1e6)
             )
-        for colour, (backend, marks) in zip(COLOURS, sorted(by_backend.items()), strict=False):
+        for color, (backend, marks) in zip(COLORS, sorted(by_backend.items()), strict=False):
             traces.append(
                 {
                     "type": "scatter",
@@ -195,15 +195,15 @@ def roofline(points: Sequence[Point]) -> Figure | None:
                     "x": [mark[1] for mark in marks],
                     "y": [mark[2] for mark in marks],
                     "text": [mark[0] for mark in marks],
-                    "marker": {"color": colour, "size": 8},
+                    "marker": {"color": color, "size": 8},
                     "hovertemplate": "%{text}<br>%{x:.1f} MAC/byte, %{y:.1f} GMAC/s<extra>"
                     + backend + "</extra>",
                 }
             )  # fmt: skip
-            groups.append(point.label)
+            trace_choices.append(point.label)
             for mark in marks:
                 rows.append((point.label, mark[0], backend, f"{mark[1]:.2f}", f"{mark[2]:.2f}"))
-                row_groups.append(point.label)
+                row_choices.append(point.label)
     if not traces:
         return None
     ends = [0.1, peak / bandwidth, 1000.0]
@@ -214,11 +214,11 @@ def roofline(points: Sequence[Point]) -> Figure | None:
             "name": "roof",
             "x": ends,
             "y": [min(peak, bandwidth * end) for end in ends],
-            "line": {"color": COLOURS[-1]},
+            "line": {"color": COLORS[-1]},
             "hoverinfo": "skip",
         }
     )
-    groups.append(None)
+    trace_choices.append(None)
     return Figure(
         "roofline",
         "Roofline of the kernels, as auto predicts them",
@@ -234,8 +234,8 @@ def roofline(points: Sequence[Point]) -> Figure | None:
         },
         ("run", "layer and pass", "backend", "MAC / byte", "GMAC/s"),
         rows,
-        groups,
-        row_groups,
+        trace_choices,
+        row_choices,
     )
 
 

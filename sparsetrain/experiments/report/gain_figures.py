@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparsetrain.experiments.records import PRICE_TABLE
-from sparsetrain.experiments.report.aggregate import Estimate, Point
-from sparsetrain.experiments.report.figures import COLOURS, Figure, Trace, number
+from sparsetrain.experiments.report.aggregate import Estimate, RunGroup
+from sparsetrain.experiments.report.figures import COLORS, Figure, Trace, format_estimate
 
 
-def speedups(points: Sequence[Point]) -> Figure | None:
+def speedups(groups: Sequence[RunGroup]) -> Figure | None:
     """What each point gains here and on the chip; None where no run was finished."""
-    compared = [p for p in points if p.chip_speedup is not None]
+    compared = [p for p in groups if p.chip_speedup is not None]
     if not compared:
         return None
     kinds = {
@@ -23,11 +23,11 @@ def speedups(points: Sequence[Point]) -> Figure | None:
     }
     labels = [p.label for p in compared]
     traces: list[Trace] = [
-        _dots(kind, colour, labels, found)
-        for colour, (kind, found) in zip(COLOURS, kinds.items(), strict=False)
+        _dots(kind, color, labels, found)
+        for color, (kind, found) in zip(COLORS, kinds.items(), strict=False)
     ]
     rows: list[Sequence[Any]] = [
-        (p.model, p.rule, *(number(found[index]) for found in kinds.values()))
+        (p.model, p.rule, *(format_estimate(found[index]) for found in kinds.values()))
         for index, p in enumerate(compared)
     ]
     return Figure(
@@ -48,7 +48,7 @@ def speedups(points: Sequence[Point]) -> Figure | None:
     )
 
 
-def _dots(kind: str, colour: str, labels: Sequence[str], found: Sequence[Estimate | None]) -> Trace:
+def _dots(kind: str, color: str, labels: Sequence[str], found: Sequence[Estimate | None]) -> Trace:
     """One mark with its standard error for each label that has an estimate."""
     shown = [(label, each) for label, each in zip(labels, found, strict=True) if each is not None]
     return {
@@ -58,14 +58,14 @@ def _dots(kind: str, colour: str, labels: Sequence[str], found: Sequence[Estimat
         "x": [each.mean for _, each in shown],
         "y": [label for label, _ in shown],
         "error_x": {"type": "data", "array": [each.error or 0.0 for _, each in shown], "width": 4},
-        "marker": {"color": colour, "size": 9},
+        "marker": {"color": color, "size": 9},
         "hovertemplate": "%{y}<br>%{x:.2f}x<extra>" + kind + "</extra>",
     }
 
 
-def energy_band(points: Sequence[Point]) -> Figure | None:
+def energy_band(groups: Sequence[RunGroup]) -> Figure | None:
     """The energy gain of a whole step under every price table."""
-    priced = [p for p in points if p.energy_gains]
+    priced = [p for p in groups if p.energy_gains]
     if not priced:
         return None
     traces: list[Trace] = [
@@ -75,11 +75,11 @@ def energy_band(points: Sequence[Point]) -> Figure | None:
             "name": table,
             "x": [p.energy_gains[table].mean for p in priced],
             "y": [p.label for p in priced],
-            "marker": {"color": colour, "size": 12 if table == PRICE_TABLE else 8,
+            "marker": {"color": color, "size": 12 if table == PRICE_TABLE else 8,
                        "symbol": "diamond" if table == PRICE_TABLE else "circle"},
             "hovertemplate": "%{y}<br>%{x:.2f}x<extra>" + table + "</extra>",
         }
-        for table, colour in zip(priced[0].energy_gains, COLOURS, strict=False)
+        for table, color in zip(priced[0].energy_gains, COLORS, strict=False)
     ]  # fmt: skip
     ends = [[e.mean for e in p.energy_gains.values()] for p in priced]
     traces.insert(
@@ -91,13 +91,18 @@ def energy_band(points: Sequence[Point]) -> Figure | None:
             "base": [min(each) for each in ends],
             "x": [max(each) - min(each) for each in ends],
             "y": [p.label for p in priced],
-            "marker": {"color": COLOURS[-1], "opacity": 0.25},
+            "marker": {"color": COLORS[-1], "opacity": 0.25},
             "hoverinfo": "skip",
             "width": 0.3,
         },
     )
     rows: list[Sequence[Any]] = [
-        (p.model, p.rule, number(p.chip_speedup), *(number(e) for e in p.energy_gains.values()))
+        (
+            p.model,
+            p.rule,
+            format_estimate(p.chip_speedup),
+            *(format_estimate(e) for e in p.energy_gains.values()),
+        )
         for p in priced
     ]
     return Figure(

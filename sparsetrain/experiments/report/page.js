@@ -33,15 +33,15 @@ function draw(key, width) {
   const chart = charts[key];
   const group = choice(key, "select");
   let data = chart.data.filter((_, i) => {
-    const belongs = chart.groups[i];
-    return !chart.groups.length || belongs === null || belongs === group;
+    const belongs = chart.trace_choices[i];
+    return !chart.trace_choices.length || belongs === null || belongs === group;
   });
   let height = chart.layout.height;
   if (chart.layers) {
     const part = choice(key, "input");
     const count = (traces) => new Set(traces.flatMap((trace) => trace.y)).size;
-    const of = (name) => chart.data.filter((_, i) => chart.groups[i] === name);
-    const most = Math.max(...chart.groups.map((name) => count(of(name)))); // what height is for
+    const of = (name) => chart.data.filter((_, i) => chart.trace_choices[i] === name);
+    const most = Math.max(...chart.trace_choices.map((name) => count(of(name)))); // what height is for
     data = data.map((trace) => filtered(trace, part));
     height = Math.max(200, (height * (3 + count(data))) / (3 + most));
   }
@@ -57,8 +57,8 @@ function draw(key, width) {
   if (data.some((trace) => trace.type === "heatmap")) layout.showlegend = false;
   const options = { responsive: true, displayModeBar: false };
   Plotly.react(`chart-${key}`, structuredClone(data), layout, options);
-  for (const row of document.querySelectorAll(`#${key} tr[data-group]`)) {
-    row.hidden = row.dataset.group !== group;
+  for (const row of document.querySelectorAll(`#${key} tr[data-choice]`)) {
+    row.hidden = row.dataset.choice !== group;
   }
 }
 

@@ -12,8 +12,14 @@ from typing import Any
 from sparsetrain.experiments.files import write_atomically
 from sparsetrain.experiments.records import PRICE_TABLE
 from sparsetrain.experiments.report import cost_figures, figures, gain_figures
-from sparsetrain.experiments.report.aggregate import Point, Result, points, rule, setting
-from sparsetrain.experiments.report.figures import Figure, number
+from sparsetrain.experiments.report.aggregate import (
+    Result,
+    RunGroup,
+    group_runs,
+    rule_name,
+    training_setup,
+)
+from sparsetrain.experiments.report.figures import Figure, format_estimate
 
 NEEDS = ("plotly", "jinja2", "scipy")
 _HERE = Path(__file__).parent
@@ -58,8 +64,8 @@ def _render(results: Sequence[Result]) -> str:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-    grouped = points(results)
-    drawn = sections(grouped)
+    groups = group_runs(results)
+    drawn = sections(groups)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -67,16 +73,16 @@ def _render(results: Sequence[Result]) -> str:
         one.key: {
             "data": one.traces,
             "layout": {**one.layout, "height": one.height},
-            "groups": one.groups,
+            "trace_choices": one.trace_choices,
             "layers": one.layers,
         }
         for one in drawn
     }
     content = json.dumps(charts, allow_nan=False).replace("<", "\\u003c")
     return environment.get_template("page.html").render(
-        title=" and ".join(figures.models(grouped)),
+        title=" and ".join(figures.models(groups)),
         subtitle=_subtitle(results),
-        tiles=tiles(grouped),
+        tiles=tiles(groups),
         sections=drawn,
         origins=origins(results),
         failures=[(r.get("run", "this run"), r["failure"]) for r in results if r.get("failure")],
@@ -87,40 +93,40 @@ def _render(results: Sequence[Result]) -> str:
     )
 
 
-def sections(grouped: Sequence[Point]) -> list[Figure]:
+def sections(groups: Sequence[RunGroup]) -> list[Figure]:
     """Every figure for which there are results, in the order of the page."""
     found = (
-        figures.frontier(grouped),
-        figures.differences(grouped),
-        gain_figures.speedups(grouped),
-        figures.curves(grouped),
-        figures.densities(grouped),
-        cost_figures.time_parts(grouped),
-        cost_figures.chip(grouped, "dense_cycles", "cycles", "cycles", "Mcycles"),
-        cost_figures.chip(grouped, "dense_energy", "energy", "energy", "µJ"),
-        gain_figures.energy_band(grouped),
-        cost_figures.roofline(grouped),
+        figures.frontier(groups),
+        figures.differences(groups),
+        gain_figures.speedups(groups),
+        figures.curves(groups),
+        figures.densities(groups),
+        cost_figures.time_parts(groups),
+        cost_figures.chip(groups, "dense_cycles", "cycles", "cycles", "Mcycles"),
+        cost_figures.chip(groups, "dense_energy", "energy", "energy", "µJ"),
+        gain_figures.energy_band(groups),
+        cost_figures.roofline(groups),
     )
     return [one for one in found if one is not None]
 
 
-def tiles(grouped: Sequence[Point]) -> dict[str, list[Tile]]:
+def tiles(groups: Sequence[RunGroup]) -> dict[str, list[Tile]]:
     """By model: accuracy dense, and what the mildest pruning costs and gain_figures."""
     by_model: dict[str, list[Tile]] = {}
-    for model in figures.models(grouped):
-        mine = [p for p in grouped if p.model == model]
+    for model in figures.models(groups):
+        mine = [p for p in groups if p.model == model]
         shown = by_model[model] = []
         for point in [p for p in mine if p.rule == "dense"][:1]:
-            shown.append(Tile(number(point.accuracy, 100), "dense: accuracy, %"))
+            shown.append(Tile(format_estimate(point.accuracy, 100), "dense: accuracy, %"))
         for point in [p for p in mine if p.rule != "dense" and p.accuracy][:1]:
-            shown.append(Tile(number(point.accuracy, 100), f"{point.rule}: accuracy, %"))
+            shown.append(Tile(format_estimate(point.accuracy, 100), f"{point.rule}: accuracy, %"))
             if point.difference is not None:
                 d = point.difference
                 between = "" if d.low is None or d.high is None else (
                     f" ({d.low * 100:+.2f} to {d.high * 100:+.2f})"
                 )  # fmt: skip
                 shown.append(Tile(f"{d.mean * 100:+.2f}{between}", "points against dense"))
-            shown.append(Tile(number(point.grad_density, digits=3), "density of dy"))
+            shown.append(Tile(format_estimate(point.grad_density, digits=3), "density of dy"))
             for gain, what in (
                 (point.cpu_speedup, "speedup here, processor time"),
                 (point.chip_speedup, "speed, chip over its twin"),
@@ -145,14 +151,14 @@ def origins(results: Sequence[Result]) -> list[tuple[str, str]]:
             ("torch", config["torch_version"]),
             ("Python", config["python_version"]),
             ("data", f"{config['dataset']}, digest {config['data']}"),
-            ("setting", setting(config)),
+            ("setting", training_setup(config)),
         ]
     order = ("command", "setting", "data", "machine", "sparsetrain", "torch", "Python")
     return sorted(dict.fromkeys(found), key=lambda one: order.index(one[0]))
 
 
 def _subtitle(results: Sequence[Result]) -> str:
-    rules = list(dict.fromkeys(rule(result["config"]) for result in results))
+    rules = list(dict.fromkeys(rule_name(result["config"]) for result in results))
     seeds = {result["config"]["seed"] for result in results}
     images = {result["config"]["train_images"] for result in results}
     names = {result["config"]["dataset"] for result in results}
