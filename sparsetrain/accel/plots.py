@@ -1,4 +1,8 @@
-"""Pictures (PNG or SVG, matplotlib) for `sparsetrain estimate --plot` and `explore --plot`."""
+"""Pictures (PNG or SVG) for `sparsetrain estimate --plot` and `explore --plot`.
+
+matplotlib draws them, because plotly needs a browser to write picture files. plotly draws the
+charts of `sparsetrain report`, because they are interactive. accel/roofline.py serves both.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +14,7 @@ from sparsetrain.accel.chips import prices
 from sparsetrain.accel.core import Prices
 from sparsetrain.accel.exploration import Point
 from sparsetrain.accel.report import Comparison
+from sparsetrain.accel.roofline import Roofline, RooflinePoint
 
 Panel = Callable[[Any], None]
 """Draws into matplotlib axes."""
@@ -124,24 +129,32 @@ def _stacked_bars(axes: Any, stacks: dict[str, dict[str, float]]) -> None:
     axes.legend(handles[::-1], labels[::-1], loc="upper left", ncols=2, fontsize=9)
 
 
+def chip_roofline(comparison: Comparison) -> Roofline:
+    """The roofline of a chip: ports limit the bandwidth, multipliers the peak. Time is in cycles.
+
+    Passes without multiplications have no point.
+    """
+    chip = comparison.report.chip
+    points = [
+        RooflinePoint(layer.name, pass_name, counts.macs, counts.port_bytes, counts.cycles)
+        for pass_name in PASSES
+        for layer in comparison.report.layers
+        for counts in [getattr(layer, pass_name)]
+        if counts.cycles and counts.macs
+    ]
+    return Roofline(tuple(points), chip.pe_groups * chip.port_bytes_per_cycle, chip.pes)
+
+
 def _roofline(comparison: Comparison, axes: Any) -> None:
     """Draws every pass of every layer below the limits that ports and multipliers set."""
     from matplotlib.ticker import LogLocator
 
-    chip = comparison.report.chip
-    port_bytes_per_cycle, peak = chip.pe_groups * chip.port_bytes_per_cycle, chip.pes
-    ridge = peak / port_bytes_per_cycle
-    intensities = [ridge / 4, ridge * 4]
-    for number, pass_name in enumerate(PASSES):
-        counts = [getattr(layer, pass_name) for layer in comparison.report.layers]
-        counts = [each for each in counts if each.cycles and each.macs]
-        x = [each.macs / each.port_bytes for each in counts]
-        y = [each.macs / each.cycles for each in counts]
-        intensities += x
-        axes.plot(x, y, "o", color=f"C{number}", label=pass_name, markersize=5, alpha=0.7)
-    ends = [min(intensities) / 1.2, ridge, max(intensities) * 1.2]
-    limits = [min(peak, port_bytes_per_cycle * end) for end in ends]
-    axes.plot(ends, limits, "k-", label="limit of ports and multipliers")
+    roofline = chip_roofline(comparison)
+    for pass_name, points in roofline.by_series().items():
+        x, y = [point.intensity for point in points], [point.rate for point in points]
+        color = f"C{PASSES.index(pass_name)}"
+        axes.plot(x, y, "o", color=color, label=pass_name, markersize=5, alpha=0.7)
+    axes.plot(*roofline.limit_line(), "k-", label="limit of ports and multipliers")
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
