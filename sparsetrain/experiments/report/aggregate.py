@@ -232,9 +232,9 @@ def _speedup(base: list[Result], results: list[Result], field: str) -> Estimate 
             (r["config"]["seed"], str(r.get("machine"))): statistics.fmean(
                 epoch[field] for epoch in r["epochs"]
             )
-            for r in each
+            for r in runs
         }
-        for each in (base, results)
+        for runs in (base, results)
     )
     return geometric_mean(slow[run] / fast[run] for run in sorted(fast.keys() & slow.keys()))
 
@@ -244,9 +244,9 @@ def _energy_gains(results: list[Result]) -> dict[str, Estimate]:
     for result in results:
         for table in result["passes"][0]["energy"] if result["passes"] else ():
             dense, chip = (
-                sum(one[field][table] for one in result["passes"])
+                sum(record[field][table] for record in result["passes"])
                 for field in ("dense_energy", "energy")
             )
             gains.setdefault(table, []).append(dense / chip)
     found = {table: geometric_mean(values) for table, values in gains.items()}
-    return {table: each for table, each in found.items() if each is not None}
+    return {table: gain for table, gain in found.items() if gain is not None}

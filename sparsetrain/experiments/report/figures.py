@@ -57,12 +57,12 @@ class Figure:
     @property
     def choices(self) -> list[str]:
         """The entries of the section's menu."""
-        return [group for group in dict.fromkeys(self.trace_choices) if group is not None]
+        return [choice for choice in dict.fromkeys(self.trace_choices) if choice is not None]
 
     @property
     def first_choice(self) -> str:
         """The entry that is shown first: the first pruned one, if there is one."""
-        pruned = (each for each in self.choices if not each.endswith("dense"))
+        pruned = (choice for choice in self.choices if not choice.endswith("dense"))
         return next(pruned, self.choices[0])
 
 
@@ -76,7 +76,7 @@ def format_estimate(estimate: Estimate | None, scale: float = 1.0, digits: int =
 
 def models(groups: Sequence[RunGroup]) -> list[str]:
     """The models of the groups in their order, each once."""
-    return list(dict.fromkeys(point.model for point in groups))
+    return list(dict.fromkeys(group.model for group in groups))
 
 
 def _visible_range(values: Sequence[float], best: float) -> tuple[list[float], str]:
@@ -87,32 +87,36 @@ def _visible_range(values: Sequence[float], best: float) -> tuple[list[float], s
     near = [value for value in (*values, best) if abs(value - best) <= FARTHEST_SHOWN]
     edge = 0.12 * (max(near) - min(near)) + 0.1
     far = len(near) <= len(values)
-    left_out = (
+    note = (
         f" Values more than {FARTHEST_SHOWN:g} percentage points away are only in the table."
         if far
         else ""
     )
-    return [min(near) - edge, max(near) + edge], left_out
+    return [min(near) - edge, max(near) + edge], note
 
 
 def frontier(groups: Sequence[RunGroup]) -> Figure:
     """Test accuracy against the density of the outputs' gradients."""
-    accuracies = [p.accuracy.mean * 100 for p in groups if p.accuracy]
-    frame, left_out = _visible_range(accuracies, max(accuracies, default=0.0))
+    accuracies = [group.accuracy.mean * 100 for group in groups if group.accuracy]
+    frame, note = _visible_range(accuracies, max(accuracies, default=0.0))
     traces: list[Trace] = []
     for color, model in zip(COLORS * 9, models(groups), strict=False):
-        shown = [p for p in groups if p.model == model and p.accuracy and p.grad_density]
-        errors = [(p.accuracy.error or 0.0) * 100 for p in shown if p.accuracy]
+        shown = [
+            group
+            for group in groups
+            if group.model == model and group.accuracy and group.grad_density
+        ]
+        errors = [(group.accuracy.error or 0.0) * 100 for group in shown if group.accuracy]
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers+text",
                 "name": model,
-                "x": [p.grad_density.mean for p in shown if p.grad_density],
-                "y": [p.accuracy.mean * 100 for p in shown if p.accuracy],
+                "x": [group.grad_density.mean for group in shown if group.grad_density],
+                "y": [group.accuracy.mean * 100 for group in shown if group.accuracy],
                 "error_y": {"type": "data", "array": errors, "thickness": 1.5, "width": 4},
-                "text": [re.sub(r"(.)\w+ 0?", r"\1 ", p.rule) for p in shown],
-                "customdata": [[p.rule, _speedups_text(p)] for p in shown],
+                "text": [re.sub(r"(.)\w+ 0?", r"\1 ", group.rule) for group in shown],
+                "customdata": [[group.rule, _speedups_text(group)] for group in shown],
                 "textposition": [f"{side} center" for side in ("top", "bottom")] * len(shown),
                 "hovertemplate": "%{customdata[0]}<br>density %{x:.3f}<br>%{y:.2f} %"
                 "<br>%{customdata[1]}<extra>" + model + "</extra>",
@@ -122,20 +126,20 @@ def frontier(groups: Sequence[RunGroup]) -> Figure:
         )  # fmt: skip
     rows: list[Sequence[Any]] = [
         (
-            p.model,
-            p.rule,
-            p.accuracy.count if p.accuracy else 0,
-            p.failed,
-            p.unfinished,
-            format_estimate(p.accuracy, 100),
-            format_estimate(p.input_density, digits=3),
-            format_estimate(p.grad_density_unpruned, digits=3),
-            format_estimate(p.grad_density, digits=3),
-            format_estimate(p.speedup),
-            format_estimate(p.chip_speedup),
-            format_estimate(p.energy_gains.get(PRICE_TABLE)),
+            group.model,
+            group.rule,
+            group.accuracy.count if group.accuracy else 0,
+            group.failed,
+            group.unfinished,
+            format_estimate(group.accuracy, 100),
+            format_estimate(group.input_density, digits=3),
+            format_estimate(group.grad_density_unpruned, digits=3),
+            format_estimate(group.grad_density, digits=3),
+            format_estimate(group.speedup),
+            format_estimate(group.chip_speedup),
+            format_estimate(group.energy_gains.get(PRICE_TABLE)),
         )
-        for p in groups
+        for group in groups
     ]
     return Figure(
         "frontier",
@@ -144,7 +148,7 @@ def frontier(groups: Sequence[RunGroup]) -> Figure:
         "convolutions' outputs) after pruning, over all convolutions in the last training step. "
         "Means over seeds with standard errors. Labels: r is a rate, d is a density. The table "
         "also counts the runs that failed because their loss was not finite, and the unfinished "
-        "ones. They have no accuracy." + left_out,
+        "ones. They have no accuracy." + note,
         traces,
         {
             "xaxis": {
@@ -161,45 +165,55 @@ def frontier(groups: Sequence[RunGroup]) -> Figure:
     )  # fmt: skip
 
 
-def _speedups_text(point: RunGroup) -> str:
+def _speedups_text(group: RunGroup) -> str:
     """The speedups of a group, for the text shown when the pointer is over its mark."""
-    found = {"on this CPU": point.speedup, "on the accelerator": point.chip_speedup}
+    found = {"on this CPU": group.speedup, "on the accelerator": group.chip_speedup}
     gains = [f"{gain.mean:.2f}x {where}" for where, gain in found.items() if gain is not None]
     return ", ".join(gains)
 
 
 def differences(groups: Sequence[RunGroup]) -> Figure | None:
     """Test accuracy minus that of the dense run of the same seed; None without a pair of runs."""
-    paired = [p for p in groups if p.difference is not None]
+    paired = [group for group in groups if group.difference is not None]
     if not paired:
         return None
     colors = dict(zip(models(groups), COLORS * 9, strict=False))
-    all_of = [p.difference for p in paired if p.difference]
-    ends = [end * 100 for d in all_of for end in (d.low, d.high) if end is not None]
+    found_all = [group.difference for group in paired if group.difference]
+    ends = [end * 100 for d in found_all for end in (d.low, d.high) if end is not None]
     # An interval with a farther end is cut off at the edge of the chart.
     within = [end for end in ends if abs(end) <= FARTHEST_SHOWN]
-    frame, left_out = _visible_range([*(d.mean * 100 for d in all_of), *within], 0.0)
+    frame, note = _visible_range([*(d.mean * 100 for d in found_all), *within], 0.0)
     traces: list[Trace] = []
     for model in models(paired):
-        shown = [p for p in paired if p.model == model]
-        found = [p.difference for p in shown if p.difference]
-        reach = [(d.mean if d.high is None else d.high) - d.mean for d in found]
+        shown = [group for group in paired if group.model == model]
+        found = [group.difference for group in shown if group.difference]
+        half_widths = [(d.mean if d.high is None else d.high) - d.mean for d in found]
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": model,
                 "x": [d.mean * 100 for d in found],
-                "y": [p.label for p in shown],
-                "error_x": {"type": "data", "array": [r * 100 for r in reach], "width": 5},
+                "y": [group.label for group in shown],
+                "error_x": {
+                    "type": "data",
+                    "array": [width * 100 for width in half_widths],
+                    "width": 5,
+                },
                 "marker": {"color": colors[model], "size": 10},
                 "hovertemplate": "%{y}<br>%{x:+.2f} percentage points<extra></extra>",
             }
         )
     rows: list[Sequence[Any]] = [
-        (p.model, p.rule, p.difference.count, f"{p.difference.mean * 100:+.2f}", *_interval(p))
-        for p in paired
-        if p.difference
+        (
+            group.model,
+            group.rule,
+            group.difference.count,
+            f"{group.difference.mean * 100:+.2f}",
+            *_interval(group),
+        )
+        for group in paired
+        if group.difference
     ]
     return Figure(
         "differences",
@@ -207,7 +221,7 @@ def differences(groups: Sequence[RunGroup]) -> Figure | None:
         "Test accuracy of each pruned run minus that of the dense run with the same seed (same "
         f"initial weights, order of images and augmentation): mean and {CONFIDENCE:.0%} confidence "
         "interval by Student's distribution. An interval that contains 0 does not prove that no "
-        "accuracy is lost: its lower end is the loss that these runs cannot exclude." + left_out,
+        "accuracy is lost: its lower end is the loss that these runs cannot exclude." + note,
         traces,
         {
             "xaxis": {
@@ -224,8 +238,8 @@ def differences(groups: Sequence[RunGroup]) -> Figure | None:
     )
 
 
-def _interval(point: RunGroup) -> tuple[str, str, str]:
-    found = point.difference
+def _interval(group: RunGroup) -> tuple[str, str, str]:
+    found = group.difference
     if found is None or found.low is None or found.high is None:
         return "-", "-", "one pair has no interval"
     ends = f"{found.low * 100:+.2f}", f"{found.high * 100:+.2f}"
@@ -245,9 +259,11 @@ def curves(groups: Sequence[RunGroup]) -> Figure:
     trace_choices: list[str | None] = []
     row_choices: list[str | None] = []
     for model in models(groups):
-        for color, point in zip(COLORS * 9, [p for p in groups if p.model == model], strict=False):
+        for color, group in zip(
+            COLORS * 9, [group for group in groups if group.model == model], strict=False
+        ):
             by_epoch: dict[int, list[Any]] = {}
-            for result in point.results:
+            for result in group.results:
                 for record in result["epochs"]:
                     by_epoch.setdefault(record["epoch"], []).append(record)
             mean = {
@@ -258,16 +274,16 @@ def curves(groups: Sequence[RunGroup]) -> Figure:
                 {
                     "type": "scatter",
                     "mode": "lines+markers",
-                    "name": point.rule,
+                    "name": group.rule,
                     "x": list(mean),
                     "y": [accuracy for _, accuracy in mean.values()],
                     "line": {"color": color},
-                    "hovertemplate": "epoch %{x}: %{y:.2f} %<extra>" + point.rule + "</extra>",
+                    "hovertemplate": "epoch %{x}: %{y:.2f} %<extra>" + group.rule + "</extra>",
                 }
             )
             trace_choices.append(model)
             for n, (loss, accuracy) in mean.items():
-                rows.append((model, point.rule, n, f"{loss:.4f}", f"{accuracy:.2f}"))
+                rows.append((model, group.rule, n, f"{loss:.4f}", f"{accuracy:.2f}"))
                 row_choices.append(model)
     return Figure(
         "curves",
@@ -291,17 +307,17 @@ def densities(groups: Sequence[RunGroup]) -> Figure:
     rows: list[Sequence[Any]] = []
     trace_choices: list[str | None] = []
     row_choices: list[str | None] = []
-    most = 1
-    for point in groups:
+    most_layers = 1
+    for group in groups:
         cells: dict[tuple[str, int], list[Any]] = {}
-        for result in point.results:
-            for one in result["density_log"]:
-                cells.setdefault((one["name"], one["epoch"]), []).append(one)
+        for result in group.results:
+            for record in result["density_log"]:
+                cells.setdefault((record["name"], record["epoch"]), []).append(record)
         layers = list(dict.fromkeys(name for name, _ in cells))
         epochs = sorted({epoch for _, epoch in cells})
-        most = max(most, len(layers))
+        most_layers = max(most_layers, len(layers))
         z = [
-            [fmean(one["grad_density"] for one in cells[name, epoch]) for epoch in epochs]
+            [fmean(record["grad_density"] for record in cells[name, epoch]) for epoch in epochs]
             for name in layers
         ]
         traces.append(
@@ -318,14 +334,14 @@ def densities(groups: Sequence[RunGroup]) -> Figure:
                 **({"texttemplate": "%{z:.2f}"} if len(epochs) <= 6 else {}),
             }
         )
-        trace_choices.append(point.label)
+        trace_choices.append(group.label)
         for (name, epoch), found in cells.items():
             means = [
-                fmean(one[key] for one in found)
+                fmean(record[key] for record in found)
                 for key in ("input_density", "grad_density_unpruned", "grad_density")
             ]
-            rows.append((point.label, name, epoch, *(f"{mean:.3f}" for mean in means)))
-            row_choices.append(point.label)
+            rows.append((group.label, name, epoch, *(f"{mean:.3f}" for mean in means)))
+            row_choices.append(group.label)
     return Figure(
         "densities",
         "Density of each layer over the epochs",
@@ -348,5 +364,5 @@ def densities(groups: Sequence[RunGroup]) -> Figure:
         trace_choices,
         row_choices,
         layers="y",
-        height=130 + 22 * most,
+        height=130 + 22 * most_layers,
     )
