@@ -1,4 +1,4 @@
-"""The convolutions that conv.py times, and the groups its summary speaks of."""
+"""The convolutions that benchmarks/conv.py times, and the groups of its summary."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ AUTO_DENSITIES = (1.0, 0.8, 0.5, 0.2, 0.05)
 
 @dataclass(frozen=True)
 class Layer:
-    """One call shape: x [batch, inputs, size, size], w [outputs, inputs/groups, kernel, kernel]."""
+    """A shape: x [batch, inputs, size, size], weight [outputs, inputs/groups, kernel, kernel]."""
 
     name: str
-    group: str  # 3x3, 1x1, stride2 or other
+    group: str  # "3x3", "1x1", "stride2" or "other"
     batch: int
     inputs: int
     outputs: int
@@ -23,10 +23,11 @@ class Layer:
 
 
 def _same(name: str, group: str, batch: int, c: int, k: int, size: int, kernel: int = 3) -> Layer:
+    """A layer whose output is as large as its input."""
     return Layer(name, group, batch, c, k, size, kernel, padding=kernel // 2)
 
 
-# ResNet-18 on CIFAR at batch 32; ResNet and VGG on ImageNet at batches of about as much work.
+# ResNet-18 on CIFAR at batch 32. ResNet and VGG on ImageNet, at batches of similar work.
 LAYERS = (
     _same("resnet-cifar-64", "3x3", 32, 64, 64, 32),
     _same("resnet-cifar-128", "3x3", 32, 128, 128, 16),
@@ -55,7 +56,7 @@ LAYERS = (
     _same("tiny-16", "other", 2, 16, 16, 8),
 )
 
-# Layers of --quick: one of each kind of size, one of each other group.
+# Layers of --quick: each size of feature map, and each group.
 QUICK = {
     "resnet-cifar-64",
     "resnet-cifar-256",
@@ -71,14 +72,14 @@ QUICK = {
     "dilated-128-d2",
 }
 
-# The densities that the summary reports for a group, by pass.
+# The densities in the summary, by group and pass.
 DENSITIES = {
     ("3x3", "backward"): (0.3, 0.2, 0.1, 0.05),
     ("3x3", "forward"): (0.5, 0.3),
     ("1x1", "backward"): (0.2, 0.1),
     ("stride2", "backward"): (0.2, 0.1),
 }
-# The lines of the summary: group, pass, and where the zeros come from.
+# The lines of the summary: group, pass, and origin of the zeros.
 SUMMARIES = {
     "backward_3x3": ("3x3", "backward", "uniform"),
     "backward_3x3_recorded": ("3x3", "backward", "recorded"),

@@ -1,4 +1,4 @@
-"""What every benchmark needs: fair timing, the machine's description, JSON, a progress bar."""
+"""Interleaved timing, JSON files and a progress bar, for all benchmarks."""
 
 import math
 import statistics
@@ -8,31 +8,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sparsetrain.experiments import files
 from sparsetrain.experiments.machine import describe as machine
 
-MOST_ROUNDS, ENOUGH_SECONDS = 51, 0.5
 __all__ = ["geomean", "interleaved", "machine", "progress", "settle_allocator", "write_json"]
-LARGEST_KEPT_BYTES = 32_000_000  # glibc gives back larger blocks whatever happened before
+MOST_ROUNDS, ENOUGH_SECONDS = 51, 0.5
+LARGEST_KEPT_BYTES = 32_000_000  # glibc always returns larger blocks to the system
 
 
 def settle_allocator() -> None:
-    """Bring glibc into the state it has in a long run: blocks below 32 MB are reused.
+    """Brings glibc's allocator into its state in a long run, in which it reuses large blocks.
 
-    It learns that from the first large block freed; until then every result is mapped and cleared
-    anew, which costs either side several times its arithmetic.
+    It begins to reuse blocks of up to 32 MB when the first large block is freed. Before that, the
+    system maps and clears every result, which takes longer than the arithmetic of a small call.
     """
     torch.empty(LARGEST_KEPT_BYTES, dtype=torch.uint8).fill_(1)
 
 
 def interleaved(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Median seconds of each call: all in turn, `repeats` (at least 7) rounds after a warm-up.
+    """Times calls in turn, so that other load on the machine affects all of them equally.
 
-    Turns share what the machine does meanwhile, and every other round goes backwards, so that no
-    call always finds the caches as the same one left them. Short calls get more rounds: noise
-    weighs more there and they cost little.
+    Every other round runs in reverse order, so that the caches do not always come from the same
+    call. Short calls get more rounds, because noise matters more for them.
+
+    Args:
+        calls: The functions to time.
+        repeats: The least number of rounds after one that warms up; at least 7.
+
+    Returns:
+        The median wall-clock time of each call in seconds.
+
+    Raises:
+        ValueError: `repeats` is below 7.
     """
     if repeats < 7:
         raise ValueError(f"interleaved: expected repeats to be 7 or more, got {repeats}")
@@ -41,8 +51,8 @@ def interleaved(calls: Sequence[Callable[[], object]], repeats: int) -> list[flo
     begin = time.perf_counter()
     for call in calls:
         call()
-    a_round = time.perf_counter() - begin
-    for i in range(max(repeats, min(MOST_ROUNDS, int(ENOUGH_SECONDS / a_round)))):
+    round_seconds = time.perf_counter() - begin
+    for i in range(max(repeats, min(MOST_ROUNDS, int(ENOUGH_SECONDS / round_seconds)))):
         for call, times in turns if i % 2 else reversed(turns):
             begin = time.perf_counter()
             call()
@@ -51,21 +61,19 @@ def interleaved(calls: Sequence[Callable[[], object]], repeats: int) -> list[flo
 
 
 def geomean(values: Iterable[float]) -> float | None:
-    """The geometric mean; None of nothing."""
+    """The geometric mean, or None without values."""
     logs = [math.log(v) for v in values]
     return math.exp(sum(logs) / len(logs)) if logs else None
 
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:
-    """Write `content` to `path`; nothing without a path."""
+    """Writes `content` to `path`, unless that is None."""
     if path is not None:
         files.write_json(path, content)
 
 
 def progress() -> Progress:
-    """A bar with description, count and remaining time, on stderr so that stdout can be piped."""
-    from rich.console import Console
-
+    """A progress bar on stderr, so that stdout can be piped."""
     return Progress(
         TextColumn("{task.description:32}"),
         BarColumn(),

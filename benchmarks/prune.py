@@ -1,7 +1,10 @@
-"""Time pruning with a known threshold against torch.clone of the same tensor.
+"""Times pruning with a known threshold against a copy (`torch.clone`) of the same tensor.
 
-Both read and write the tensor once, so the share of the copy's bandwidth is clone's time over
-prune's. Sizes reach from a cache-resident layer to one that lies in memory.
+    python benchmarks/prune.py [--quick] [--threads N] [--json FILE]
+
+Measures medians of wall-clock time; both calls run in turn. Both read and write the tensor once, so
+that the time of the copy over that of pruning is the share of the copy's bandwidth that pruning
+reaches. Sizes range from tensors in the cache to tensors in memory.
 """
 
 from pathlib import Path
@@ -17,12 +20,11 @@ import sparsetrain
 
 ELEMENTS = (1 << 18, 1 << 20, 1 << 22, 1 << 24)
 QUICK_ELEMENTS = (1 << 20, 1 << 22)
-DENSITY = 0.2  # reached with about this threshold on a normal gradient
-THRESHOLD = 2.5
+THRESHOLD = 2.5  # in standard deviations of the gradient
 
 
 def time_size(elements: int, dtype: torch.dtype, threads: int, repeats: int) -> dict[str, Any]:
-    """One row: seconds of clone and prune as milliseconds and GB/s (read and written)."""
+    """The row of one size: times, and bytes read and written in a second."""
     grad = torch.randn(elements, generator=torch.Generator().manual_seed(1)).to(dtype)
     threshold = torch.tensor(THRESHOLD, dtype=torch.float64)
     clone, pruned = interleaved(
@@ -42,12 +44,16 @@ def time_size(elements: int, dtype: torch.dtype, threads: int, repeats: int) -> 
 
 
 @click.command(help=__doc__)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="write the results here")
-@click.option("--quick", is_flag=True, help="two sizes, float32 only")
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
-@click.option("--repeats", default=15, show_default=True, type=click.IntRange(min=7))
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the results to this file."
+)
+@click.option("--quick", is_flag=True, help="Time two sizes, only in float32.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1),
+              help="Threads of both operators.")  # fmt: skip
+@click.option("--repeats", default=15, show_default=True, type=click.IntRange(min=7),
+              help="Least number of timed rounds.")  # fmt: skip
 def main(json_path: Path | None, quick: bool, threads: int, repeats: int) -> None:
-    """See the module."""
+    """Times all sizes, prints a table and writes the file."""
     torch.set_num_threads(threads)
     settle_allocator()
     dtypes = (torch.float32,) if quick else (torch.float32, torch.bfloat16, torch.float16)
@@ -58,7 +64,7 @@ def main(json_path: Path | None, quick: bool, threads: int, repeats: int) -> Non
         for elements, dtype in todo:
             rows.append(time_size(elements, dtype, threads, repeats))
             bar.advance(task)
-    table = Table(title="prune against torch.clone")
+    table = Table(title="pruning against torch.clone")
     for column in ("dtype", "elements", "clone ms", "prune ms", "clone GB/s", "prune GB/s",
                    "share of clone"):  # fmt: skip
         table.add_column(column, justify="right")

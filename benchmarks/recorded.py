@@ -1,4 +1,4 @@
-"""Output gradients of real convolutions, recorded while ResNet-18 trains, pruned to a density."""
+"""Gradients of convolutions recorded while ResNet-18 trains, for benchmarks/conv.py."""
 
 from collections.abc import Callable, Iterable
 
@@ -10,14 +10,22 @@ from torch.nn.functional import cross_entropy, interpolate
 import sparsetrain
 from sparsetrain.experiments import datasets, networks
 
-BATCH, SIZE = 32, 32  # of the resnet-cifar layers
+BATCH, SIZE = 32, 32  # those of the layers resnet-cifar-*
 
 
 def record(layers: Iterable[Layer], steps: int, advance: Callable[[], None]) -> dict[str, Tensor]:
-    """The gradient [N, K, P, Q] of the first convolution of each layer's shape, by layer name.
+    """Trains ResNet-18 on the shipped Fashion-MNIST images and records gradients of outputs.
 
-    Trains on the shipped Fashion-MNIST images, enlarged and in three equal channels; the gradients
-    are those of the step after `steps`. advance is called once a step.
+    The images are enlarged to 32 x 32 pixels and repeated in three channels.
+
+    Args:
+        layers: The shapes whose gradients are needed.
+        steps: Training steps before the recorded one.
+        advance: Called after each step.
+
+    Returns:
+        By the name of the layer, the gradient [N, K, P, Q] of the output of the network's first
+        convolution of that shape.
     """
     torch.manual_seed(0)
     data = datasets.load("fashion-mnist", None)
@@ -26,9 +34,9 @@ def record(layers: Iterable[Layer], steps: int, advance: Callable[[], None]) -> 
     gradients: dict[str, Tensor] = {}
     for step in range(steps + 1):
         if step == steps:
-            _watch(model, layers, gradients)
-        at = torch.arange(step * BATCH, (step + 1) * BATCH) % len(data.train)
-        x, labels = data.batch(at, datasets.stream(step))
+            _record_next_step(model, layers, gradients)
+        indices = torch.arange(step * BATCH, (step + 1) * BATCH) % len(data.train)
+        x, labels = data.batch(indices, datasets.stream(step))
         x = interpolate(x, size=(SIZE, SIZE), mode="bilinear").expand(-1, 3, -1, -1).contiguous()
         optimizer.zero_grad()
         cross_entropy(model(x), labels).backward()  # type: ignore[no-untyped-call]
@@ -38,19 +46,21 @@ def record(layers: Iterable[Layer], steps: int, advance: Callable[[], None]) -> 
 
 
 def pruned(grad: Tensor, density: float) -> Tensor:
-    """`grad` pruned by the method's rule to `density` (nonzeros / elements), or as it is if that is
-    already lower."""
+    """`grad` pruned to `density`, or with its own density if that is lower."""
     magnitude = grad.abs().double()
     low, high = 0.0, magnitude.max().item() / max(density, 1e-3)
-    for _ in range(40):  # halves until the expected density, mean of min(1, |g| / t), is met
+    # Bisects for the threshold t with the expected density mean(min(1, |g| / t)) == density.
+    for _ in range(40):
         threshold = (low + high) / 2
         expected = (magnitude / threshold).clamp(max=1).mean().item()
         low, high = (threshold, high) if expected > density else (low, threshold)
     return sparsetrain.prune(grad, high, seed=0)
 
 
-def _watch(model: nn.Module, layers: Iterable[Layer], gradients: dict[str, Tensor]) -> None:
-    """Makes the next step keep the output gradient of one convolution for each layer."""
+def _record_next_step(
+    model: nn.Module, layers: Iterable[Layer], gradients: dict[str, Tensor]
+) -> None:
+    """Registers hooks that store the gradient of one convolution for each layer."""
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:

@@ -38,8 +38,8 @@ from torch.nn import functional as F
 from sparsetrain import revert
 from sparsetrain.experiments import datasets
 from sparsetrain.experiments.report import figures
-from sparsetrain.experiments.report.aggregate import CONFIDENCE, difference, estimate
-from sparsetrain.experiments.report.markdown import line_of, with_interval
+from sparsetrain.experiments.report.aggregate import CONFIDENCE, mean_and_error, paired_difference
+from sparsetrain.experiments.report.markdown import format_difference, table_row
 from sparsetrain.experiments.settings import Settings
 from sparsetrain.experiments.training import Trainer
 from sparsetrain.pruning import PruneGrad
@@ -188,22 +188,23 @@ def table(lines: list[dict[str, Any]]) -> str:
             training.setdefault(line["variant"], {})[line["seed"]] = line["accuracy"]
     rows = [
         "| images x epochs | variant | noise added / noise of the batch: median, worst layer "
-        f"| seeds | test accuracy, % | less dense, points ({CONFIDENCE:.0%} interval) |",
+        "| seeds | test accuracy, % | test accuracy minus dense, percentage points "
+        f"({CONFIDENCE:.0%} interval) |",
         "|---|---|---|---|---|---|",
     ]
     for (images, epochs, data), by_variant in sorted(accuracy.items(), reverse=True):
         for name in sorted(by_variant, key=list(VARIANTS).index):
             runs, ratios = by_variant[name], noise_of.get((data, name))
-            less = difference(runs, by_variant["dense"]) if name != "dense" else None
+            less = paired_difference(runs, by_variant["dense"]) if name != "dense" else None
             cells = (
                 f"{images:,} x {epochs}",
                 name,
                 f"{median(ratios):.2f}, {max(ratios):.2f}" if ratios else "-",
                 str(len(runs)),
-                figures.number(estimate(runs.values()), 100),
-                with_interval(less),
+                figures.format_estimate(mean_and_error(runs.values()), 100),
+                format_difference(less),
             )
-            rows.append(line_of(cells))
+            rows.append(table_row(cells))
     return "\n".join(rows)
 
 

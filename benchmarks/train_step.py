@@ -1,13 +1,17 @@
-"""Time a training step of whole networks: dense, and converted, after some steps of training.
+"""Times training steps of whole networks converted with pruning against the dense networks.
 
-Each network is trained for --steps steps on real images (the shipped Fashion-MNIST subset, or
---dataset cifar10 --data-dir, enlarged to the network's size), converted; the dense network that is
-timed beside it then gets the same weights, so that both do the work of a network in training.
+    python benchmarks/train_step.py [--quick] [--threads N] [--steps N] [--json FILE]
+
+Measures medians of wall-clock time of a step: forward, backward and optimizer. All models run in
+turn. Each network is first converted and trained for --steps steps on images of Fashion-MNIST or
+CIFAR-10, which are enlarged to its input size. The baseline is the network without conversion,
+with equal weights. Both run in both memory formats, and the faster format of each counts.
 """
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ from sparsetrain.experiments import datasets, networks
 
 @dataclass(frozen=True)
 class Job:
-    """A network, its input and the pruning rates to be timed."""
+    """A network, the size of its images, its batch size and the pruning rates to time."""
 
     model: str
     size: int
@@ -36,7 +40,7 @@ class Job:
         """The network for three channels and ten classes."""
         model = networks.build(self.model, channels=3, size=self.size, classes=10)
         if self.model.startswith("vgg") and self.size == 32:
-            # As VGG is used on CIFAR: one linear layer instead of ImageNet's 120 million weights.
+            # On CIFAR, VGG has one linear layer instead of ImageNet's 120 million weights.
             network = model[1]
             network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(512, 10)
         return model
@@ -50,11 +54,11 @@ JOBS = (
 
 
 def batches(job: Job, data: datasets.Dataset) -> Callable[[int], tuple[Tensor, Tensor]]:
-    """step -> (float32 [batch, 3, size, size], int64 [batch])."""
+    """A function of the step: images, float32 [batch, 3, size, size], and labels, int64 [batch]."""
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
-        at = torch.arange(step * job.batch, (step + 1) * job.batch) % len(data.train)
-        x, labels = data.batch(at, datasets.stream(step))
+        indices = torch.arange(step * job.batch, (step + 1) * job.batch) % len(data.train)
+        x, labels = data.batch(indices, datasets.stream(step))
         x = interpolate(x, size=(job.size, job.size), mode="bilinear")
         return x.expand(-1, 3, -1, -1).contiguous(), labels
 
@@ -69,19 +73,19 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, labels: 
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum, slow enough for networks without BN."""
+    """SGD with momentum, at a rate at which networks without batch normalization train too."""
     return torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
 
 def mean(values: list[float | None]) -> float | None:
-    """The mean of what was measured."""
+    """The mean of the values that are not None; None without any."""
     known = [v for v in values if v is not None]
     return sum(known) / len(known) if known else None
 
 
 def time_job(job: Job, rate: float, batch: Callable[[int], tuple[Tensor, Tensor]], steps: int,
              repeats: int, advance: Callable[[], None]) -> dict[str, Any]:  # fmt: skip
-    """Train, then time one step on dense in both formats and on the converted model in both."""
+    """Trains a network at `rate` for `steps` steps, then times both networks in both formats."""
     torch.manual_seed(0)
     dense = job.build()
     sparse = sparsetrain.convert(copy.deepcopy(dense), rate=rate, measure_every=1)
@@ -89,19 +93,18 @@ def time_job(job: Job, rate: float, batch: Callable[[int], tuple[Tensor, Tensor]
     for i in range(steps):
         step(sparse, optimizer, *batch(i))
         advance()
-    told = sparsetrain.stats(sparse)
+    measured = sparsetrain.stats(sparse)
     dense.load_state_dict(sparse.state_dict())
     sparse = sparsetrain.convert(sparse, rate=rate)
     x, labels = batch(steps)
     calls = []
     for model in (dense, sparse):
         for layout in (torch.contiguous_format, torch.channels_last):
-            one = copy.deepcopy(model).to(memory_format=layout)
-            inputs = x.to(memory_format=layout)
-            used = optimizer_of(one)
-            for _ in range(5):  # thresholds need their history
-                step(one, used, inputs, labels)
-            calls.append(lambda m=one, o=used, v=inputs: step(m, o, v, labels))
+            copied = copy.deepcopy(model).to(memory_format=layout)
+            arguments = (copied, optimizer_of(copied), x.to(memory_format=layout), labels)
+            for _ in range(5):  # pruning begins when the history has 4 thresholds
+                step(*arguments)
+            calls.append(partial(step, *arguments))
     ms = [1e3 * s for s in interleaved(calls, repeats)]
     return {
         "model": job.model,
@@ -109,20 +112,26 @@ def time_job(job: Job, rate: float, batch: Callable[[int], tuple[Tensor, Tensor]
         "dense_ms": min(ms[:2]),
         "sparse_ms": min(ms[2:]),
         "speedup": min(ms[:2]) / min(ms[2:]),
-        "grad_density": mean([s.grad_density for s in told.values()]),
-        "input_density": mean([s.input_density for s in told.values()]),
+        "grad_density": mean([s.grad_density for s in measured.values()]),
+        "input_density": mean([s.input_density for s in measured.values()]),
     }
 
 
 @click.command(help=__doc__)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="write the results here")
-@click.option("--quick", is_flag=True, help="ResNet-18 only, 10 steps of training")
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
-@click.option("--dataset", default="fashion-mnist", show_default=True, help="or cifar10")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="where its files lie")
-@click.option("--steps", default=100, show_default=True, help="of training before timing")
-@click.option("--repeats", default=7, show_default=True, type=click.IntRange(min=7))
-@click.option("--only", default="", help="only networks whose name contains this")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the results to this file."
+)
+@click.option("--quick", is_flag=True, help="Time only ResNet-18, after 10 training steps.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1),
+              help="Threads of all operators.")  # fmt: skip
+@click.option("--dataset", default="fashion-mnist", show_default=True,
+              type=click.Choice(datasets.NAMES), help="Data set to train on.")  # fmt: skip
+@click.option("--data-dir", type=click.Path(path_type=Path),
+              help="Folder of its files.  [default: the shipped images]")  # fmt: skip
+@click.option("--steps", default=100, show_default=True, help="Training steps before timing.")
+@click.option("--repeats", default=7, show_default=True, type=click.IntRange(min=7),
+              help="Least number of timed rounds.")  # fmt: skip
+@click.option("--only", default="", help="Time only networks whose name contains this text.")
 def main(
     json_path: Path | None,
     quick: bool,
@@ -133,7 +142,7 @@ def main(
     repeats: int,
     only: str,
 ) -> None:
-    """See the module."""
+    """Times all networks, prints a table and writes the file."""
     torch.set_num_threads(threads)
     settle_allocator()
     jobs = [job for job in (JOBS[:1] if quick else JOBS) if only in job.model]
@@ -148,10 +157,9 @@ def main(
         for job in jobs:
             for rate in job.rates:
                 bar.update(task, description=f"{job.model} rate {rate:g}")
-                batch = batches(job, data)
-                advance = lambda: bar.advance(task)  # noqa: E731
-                rows.append(time_job(job, rate, batch, steps, repeats, advance))
-    table = Table(title="one training step, the better memory format of each")
+                advance = partial(bar.advance, task)
+                rows.append(time_job(job, rate, batches(job, data), steps, repeats, advance))
+    table = Table(title="a training step, each network in its faster memory format")
     for column in ("model", "rate", "dense ms", "sparse ms", "speedup", "grad density",
                    "input density"):  # fmt: skip
         table.add_column(column, justify="right")

@@ -221,22 +221,22 @@ def plot(path: Path, content: dict[str, list[Row]]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    for model, colour in zip(MODELS, ("tab:blue", "tab:orange"), strict=True):
+    for model, color in zip(MODELS, ("tab:blue", "tab:orange"), strict=True):
         mine = {part: [r for r in rows if r["model"] == model] for part, rows in content.items()}
         reached = [r for r in mine["noise"] if r["added_variance"] > ROUNDING]
         ratio = [r["added_variance"] / r["batch_variance"] for r in reached]
-        axes[0].plot([r["grad_density"] for r in reached], ratio, ".", color=colour,
+        axes[0].plot([r["grad_density"] for r in reached], ratio, ".", color=color,
                      label=model)  # fmt: skip
         for end, style in (("median_error", "-"), ("p95_error", ":")):
             means = [
                 fmean(r[end] for r in mine["thresholds"] if r["history"] == n) for n in HISTORIES
             ]
-            axes[1].plot(HISTORIES, means, style, marker=".", color=colour,
+            axes[1].plot(HISTORIES, means, style, marker=".", color=color,
                          label=f"{model}, {end.split('_')[0]}")  # fmt: skip
-    for form, colour in (("normal", "tab:green"), ("lognormal", "tab:purple")):
+    for form, color in (("normal", "tab:green"), ("lognormal", "tab:purple")):
         mine_too = [r for r in content["forms"] if r["form"] == form]
         axes[2].plot([r["predicted"] for r in mine_too], [r["measured"] for r in mine_too], ".",
-                     color=colour, label=form, alpha=0.6)  # fmt: skip
+                     color=color, label=form, alpha=0.6)  # fmt: skip
     axes[0].axhline(1, color="gray", linewidth=0.8)
     axes[0].set(xscale="log", yscale="log", xlabel="density of dy", title="noise of pruning",
                 ylabel="added variance / variance between batches")  # fmt: skip

@@ -64,7 +64,7 @@ def explore(
     if plot_file:
         from sparsetrain.accel.plots import plot_front
 
-        plot_front(points, plot_file)
+        plot_front(points, table, plot_file)
 
 
 def _grid(vary: tuple[str, ...]) -> dict[str, list[int]]:

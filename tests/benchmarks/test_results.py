@@ -1,4 +1,4 @@
-"""What README and docs show of the sweeps is what benchmarks/results.py makes of the results."""
+"""benchmarks/results.py: the tables in README and docs are those of the committed results."""
 
 import importlib
 import json
@@ -18,7 +18,7 @@ def results(monkeypatch):
     return importlib.import_module("results")
 
 
-def test_tables_are_those_of_the_committed_results(results):
+def test_tables_in_the_documentation_are_those_of_the_committed_results(results):
     for name, parts in results.tables().items():
         text = (ROOT / name).read_text()
         for mark, content in parts.items():
@@ -26,29 +26,37 @@ def test_tables_are_those_of_the_committed_results(results):
 
 
 def test_each_committed_run_is_one_of_its_sweeps(results):
-    """And each is there once; rule by rule the lines are whole, or say why they are not."""
+    """No run is there twice, and each run reached its last epoch or names its failure."""
     assert results.committed()
     for name in results.SWEEPS:
         planned = sweep.plan(sweep.read_toml(ROOT / "benchmarks" / "sweeps" / f"{name}.toml")).runs
         path = results.RESULTS / f"{name}.jsonl"
         found = results.read_results(path) if path.exists() else []
-        settings = [results.settings_of(one) for one in found]
+        settings = [results.settings_of(run) for run in found]
         assert set(settings) <= set(planned) and len(set(settings)) == len(settings)
-        for one in found:
-            assert one["config"]["train_images"] == 60_000 and f"{name}.toml" in one["command"]
-            assert one["failure"] or len(one["epochs"]) == one["config"]["epochs"]
+        for run in found:
+            assert run["config"]["train_images"] == 60_000 and f"{name}.toml" in run["command"]
+            assert run["failure"] or len(run["epochs"]) == run["config"]["epochs"]
 
 
-def test_half_a_line_is_not_taken_over(results, tmp_path, monkeypatch):
+def test_an_unfinished_line_is_not_copied(results, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     (tmp_path / "one").mkdir()
     line = json.dumps({"run": "a", **dict.fromkeys(sorted(KEYS))}) + "\n"
     (tmp_path / "one" / "results.jsonl").write_text(line + '{"run": "b", "con')
-    results.take_over(tmp_path / "one")
+    results.copy_results(tmp_path / "one")
     assert (tmp_path / "one.jsonl").read_text() == line
 
 
-def test_marks_are_kept_and_missed(results):
+def test_the_headline_has_the_longest_runs_with_their_processors(results):
+    _, _, *rows = results.headline_table(results.committed()).splitlines()
+    assert [row.split(" | ")[:2] for row in rows] == [
+        ["| `plain` (conv-ReLU), rate 0.9", "AMD Zen 4, 1 thread"],
+        ["| ResNet-20, rate 0.9", "Intel Emerald Rapids, 1 thread"],
+    ]
+
+
+def test_text_between_marks_is_replaced_and_missing_marks_are_refused(results):
     text = "a\n<!-- x -->\nold\n<!-- end of x -->\nb\n"
     new = results.between_marks(text, "x", "new\nlines")
     assert new == "a\n<!-- x -->\nnew\nlines\n<!-- end of x -->\nb\n"
@@ -58,7 +66,7 @@ def test_marks_are_kept_and_missed(results):
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-def test_a_picture_is_the_whole_page_and_no_more(results, tmp_path, width):
+def test_a_picture_ends_a_margin_below_the_page(results, tmp_path, width):
     if browser.CHROMIUM is None:
         pytest.skip("no chromium: apt install chromium")
     page = tmp_path / "page.html"

@@ -5,15 +5,14 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from test_formats import assert_documented
+from helpers.formats import read_valid_json
 
 import sparsetrain
 from sparsetrain.__main__ import main
 from sparsetrain._native import _C, PASSES
+from sparsetrain.experiments.formats import CostFile
 from sparsetrain.tuning import cpu, cuda
 from sparsetrain.tuning.fit import Shape
-
-HEADING = "## Costs of `auto`: `python -m sparsetrain tune FILE`"
 
 
 @pytest.fixture(autouse=True)
@@ -51,13 +50,9 @@ def test_the_file_has_the_measured_costs_and_can_be_used(tmp_path, small_shapes)
     file = tmp_path / "costs.json"
     run = tune(file, "--dtype", "float32")
     assert run.exit_code == 0, run.output
-    content = json.loads(file.read_text())
-    assert_documented(content, HEADING)
-    table = content["costs"]
+    table = read_valid_json(CostFile, file)["costs"]
     assert list(table) == ["isa", *sorted(cpu.DTYPES), "cuda"]
-    for dtype in cpu.DTYPES:
-        for pass_name in PASSES:
-            assert_documented(table[dtype][pass_name], HEADING, "### `costs`", ordered=False)
+    assert all(set(table[dtype]) == set(PASSES) for dtype in cpu.DTYPES)
     shipped = sparsetrain.costs()
     assert table["bfloat16"] == shipped["bfloat16"]
     assert table["float32"] != shipped["float32"]
@@ -85,14 +80,12 @@ def test_on_a_gpu_the_file_has_every_precision_and_keeps_other_costs(tmp_path, g
     file = tmp_path / "costs.json"
     run = tune(file, "--device", "cuda", "--dtype", "float32", "--dtype", "float64")
     assert run.exit_code == 0, run.output
-    content = json.loads(file.read_text())
-    assert_documented(content, HEADING)
+    content = read_valid_json(CostFile, file)
     gpus = content["costs"].pop("cuda")
     assert list(gpus["9.0"]) == ["fp32", "tf32", "fp64"]
     for passes in gpus["9.0"].values():
         assert list(passes) == sorted(PASSES)
         for units in passes.values():
-            assert_documented(units, HEADING, "### `cuda`", ordered=False)
             assert units["dense_call_ns"] + units["dense_mac_ns"] + units["dense_element_ns"] > 0
     shipped = sparsetrain.costs()
     assert content["costs"] == {key: value for key, value in shipped.items() if key != "cuda"}

@@ -1,4 +1,4 @@
-"""A page in headless chromium: what it measures of itself, and what its console says."""
+"""Opens a page in headless chromium and measures it, for the tests of the report."""
 
 import html
 import json
@@ -24,10 +24,10 @@ addEventListener("load", () => setTimeout(() => {
     const inside = drawn.map((mark) => mark.getBoundingClientRect())
       .filter((r) => r.width + r.height > 0 && r.right > box.left && r.left < box.right);
     const words = [...chart.querySelectorAll("text")].map((word) => word.getBoundingClientRect());
-    const rows = [...chart.parentElement.querySelectorAll("tr[data-group]")];
-    const shown = rows.filter((row) => !row.hidden).map((row) => row.dataset.group);
+    const rows = [...chart.parentElement.querySelectorAll("tr[data-choice]")];
+    const shown = rows.filter((row) => !row.hidden).map((row) => row.dataset.choice);
     return {
-      key: chart.id, marks: inside.length, groups: [...new Set(shown)],
+      key: chart.id, marks: inside.length, choices: [...new Set(shown)],
       labels: [...chart.querySelectorAll(".ytick text")].map((word) => word.textContent),
       beyond: Math.max(...words.map((word) => word.right - box.right), -1e9),
     };
@@ -42,10 +42,18 @@ addEventListener("load", () => setTimeout(() => {
 
 
 def look(page: Path, width: int, dark: bool = False, script: str = "") -> dict[str, Any]:
-    """Open `page` in a frame of `width` pixels: its measures, and `console`, what chromium logs.
+    """Opens a page in a frame and measures it. Skips the test if chromium is not installed.
 
-    `script` runs when the page is drawn, before anything is measured.
-    Skips the test, by name, where there is no chromium.
+    Args:
+        page: the HTML file.
+        width: width of the frame in pixels.
+        dark: use the dark color scheme.
+        script: JavaScript that runs after the page is drawn and before it is measured.
+
+    Returns:
+        `width` and `scroll`, the page's visible and scrollable width in pixels; `charts`, for each
+        chart its marks, labels, selected choices and pixels `beyond` its right edge; `problems`,
+        the errors in the page; `ink` and `paper`, its colors; `console`, chromium's messages.
     """
     if CHROMIUM is None:
         pytest.skip("no chromium: apt install chromium")

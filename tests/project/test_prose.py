@@ -49,6 +49,11 @@ def hits(pattern, texts_of, files=FILES):
     ]
 
 
+def words(name):
+    """Prose without quoted code."""
+    return [(line, re.sub(r"`[^`\n]*`", "``", text)) for line, text in prose(name)]
+
+
 def test_sentences_have_a_subject():
     assert hits(SENTENCE, prose) + hits(BLOCK, prose) == []
 
@@ -58,7 +63,7 @@ def test_no_riddles():
 
 
 def test_american_spelling():
-    assert hits(BRITISH, prose) + hits(BRITISH, identifiers, CODE) == []
+    assert hits(BRITISH, words) + hits(BRITISH, identifiers, CODE) == []
 
 
 def test_old_names_are_gone():

@@ -1,4 +1,8 @@
-"""The report's figures of costs: time on the CPU, cycles and energy on the chip, a roofline."""
+"""Figures of costs for the report: time on the CPU, cycles and energy on the accelerator, roofline.
+
+plotly draws the report's charts, because they are interactive.
+`sparsetrain estimate --plot` writes picture files with matplotlib (sparsetrain/accel/plots.py).
+"""
 
 from __future__ import annotations
 
@@ -7,36 +11,46 @@ from math import prod
 from statistics import fmean
 from typing import Any
 
+from sparsetrain.accel import PASSES
+from sparsetrain.accel.roofline import Roofline, RooflinePoint
 from sparsetrain.cost_table import costs
 from sparsetrain.experiments.records import PRICE_TABLE
-from sparsetrain.experiments.report.aggregate import Point
-from sparsetrain.experiments.report.figures import COLOURS, TICKS, Figure, Trace
+from sparsetrain.experiments.report.aggregate import RunGroup
+from sparsetrain.experiments.report.figures import COLORS, TICKS, Figure, Trace
 
-PASSES = {"forward": "y", "grad_input": "dx", "grad_weight": "dw"}
 PARTS = {
     "dense": "dense convolutions",
     "sparse": "sparse convolutions",
-    "compress": "compressing their operands",
+    "compress": "compression of their operands",
     "prune": "pruning",
     "normalize": "batch normalization",
-    "other": "all else",
+    "other": "everything else",
 }
 
+PassRecord = dict[str, Any]
 
-def time_parts(points: Sequence[Point]) -> Figure | None:
-    """Where the time of a step goes; None where no run was profiled."""
-    measured = {
-        p.label: [r["parts"] for r in p.results if r["parts"]]
-        for p in points
-        if any(r["parts"] for r in p.results)
+
+def time_parts(groups: Sequence[RunGroup]) -> Figure | None:
+    """The time of a step by kind of operator; None if no run was profiled."""
+    profiles = {
+        group.label: [result["parts"] for result in group.results if result["parts"]]
+        for group in groups
+        if any(result["parts"] for result in group.results)
     }
-    if not measured:
+    if not profiles:
         return None
-    # Results of before compression was told apart do not count where there are others.
-    told = {label: [one for one in found if "compress" in one] for label, found in measured.items()}
+    # Older results count compression as part of the sparse convolutions. They are only used for
+    # groups that have no newer results.
+    with_compression = {
+        label: [parts for parts in found if "compress" in parts]
+        for label, found in profiles.items()
+    }
     means = {
-        label: {part: fmean(one.get(part, 0.0) for one in told[label] or found) for part in PARTS}
-        for label, found in measured.items()
+        label: {
+            part: fmean(parts.get(part, 0.0) for parts in with_compression[label] or found)
+            for part in PARTS
+        }
+        for label, found in profiles.items()
     }
     traces: list[Trace] = [
         {
@@ -45,188 +59,196 @@ def time_parts(points: Sequence[Point]) -> Figure | None:
             "name": title,
             "x": [mean[part] for mean in means.values()],
             "y": list(means),
-            "marker": {"color": colour},
+            "marker": {"color": color},
             "hovertemplate": "%{y}<br>%{x:.2f} ms<extra>" + title + "</extra>",
         }
-        for (part, title), colour in zip(PARTS.items(), COLOURS, strict=False)
+        for (part, title), color in zip(PARTS.items(), COLORS, strict=False)
     ]
     rows: list[Sequence[Any]] = [
         (label, *(f"{mean[part]:.2f}" for part in PARTS), f"{sum(mean.values()):.2f}")
         for label, mean in means.items()
     ]
+    text = (
+        "Time of the forward and backward pass of the last training step on this CPU, measured by "
+        "PyTorch's profiler; mean over seeds. It is wall-clock time, so other programs on the "
+        "machine affect it."
+    )
+    if not all(with_compression.values()):
+        text += " Bars without compression include it in the sparse convolutions."
     return Figure(
         "time",
-        "Where the time of a step goes",
-        "Forward and backward of the last training step on this machine's CPU, by torch's "
-        "profiler; mean over seeds. Wall clock time: what else ran on the machine is in it."
-        + (
-            ""
-            if all(told.values())
-            else " Where no compression is shown, it is in the sparse convolutions."
-        ),
+        "Time of a training step by operator",
+        text,
         traces,
         {
             "barmode": "stack",
-            "xaxis": {"title": {"text": "ms"}},
+            "xaxis": {"title": {"text": "ms per training step"}},
             "yaxis": {"autorange": "reversed", "automargin": True},
         },
-        ("run", *PARTS.values(), "sum, ms"),
+        ("run", *(f"{title}, ms" for title in PARTS.values()), "sum, ms"),
         rows,
         height=150 + 34 * len(means),
     )
 
 
-def _passes(point: Point) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """The pass records of a point's runs, by layer and pass."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for result in point.results:
-        for one in result["passes"]:
-            found.setdefault((one["name"], one["pass"]), []).append(one)
-    return found
+def _pass_records(group: RunGroup) -> dict[tuple[str, str], list[PassRecord]]:
+    """The pass records of a group's runs, by layer and pass."""
+    records: dict[tuple[str, str], list[PassRecord]] = {}
+    for result in group.results:
+        for record in result["passes"]:
+            records.setdefault((record["name"], record["pass"]), []).append(record)
+    return records
 
 
-def chip(points: Sequence[Point], dense: str, sparse: str, key: str, unit: str) -> Figure:
-    """What each layer and pass costs on the chip and on its dense twin: cycles, or energy.
+def chip(groups: Sequence[RunGroup], dense: str, sparse: str, key: str, unit: str) -> Figure:
+    """The cycles or the energy of each layer and pass on the accelerator and on its dense twin.
 
-    `dense` and `sparse` name the fields of a pass record; energies are under PRICE_TABLE.
+    Args:
+        groups: the runs.
+        dense: the field of a pass record with the dense twin's cost.
+        sparse: the field of a pass record with the accelerator's cost. An energy is a dictionary
+            by price table, of which PRICE_TABLE is shown.
+        key: "cycles" or "energy".
+        unit: a million times the unit of the fields.
     """
 
-    def mean(found: list[dict[str, Any]], field: str) -> float:
-        values = (one[field] for one in found)
+    def mean(records: list[PassRecord], field: str) -> float:
+        values = (record[field] for record in records)
         return fmean((v[PRICE_TABLE] if isinstance(v, dict) else v) / 1e6 for v in values)
 
     traces: list[Trace] = []
     rows: list[Sequence[Any]] = []
-    groups: list[str | None] = []
-    row_groups: list[str | None] = []
-    most = 1
-    for point in points:
-        cells = _passes(point)
-        layers = list(dict.fromkeys(name for name, _ in cells))
-        most = max(most, len(layers))
-        for machine, field in (("dense twin", dense), ("chip", sparse)):
-            for colour, (name, short) in zip(COLOURS, PASSES.items(), strict=False):
-                shown = [layer for layer in layers if (layer, name) in cells]
+    trace_choices: list[str | None] = []
+    row_choices: list[str | None] = []
+    most_layers = 1
+    for group in groups:
+        records = _pass_records(group)
+        layers = list(dict.fromkeys(layer for layer, _ in records))
+        most_layers = max(most_layers, len(layers))
+        for machine, field in (("dense twin", dense), ("accelerator", sparse)):
+            for color, pass_name in zip(COLORS, PASSES, strict=False):
+                shown = [layer for layer in layers if (layer, pass_name) in records]
                 traces.append(
                     {
                         "type": "bar",
                         "orientation": "h",
-                        "name": short,
-                        "showlegend": machine == "chip",
-                        "legendgroup": short,
+                        "name": pass_name,
+                        "showlegend": machine == "accelerator",
+                        "legendgroup": pass_name,
                         "offsetgroup": machine,
-                        "x": [mean(cells[layer, name], field) for layer in shown],
+                        "x": [mean(records[layer, pass_name], field) for layer in shown],
                         "y": shown,
-                        "marker": {"color": colour, "opacity": 1 if machine == "chip" else 0.35},
-                        "hovertemplate": f"%{{y}}, {short}: %{{x:.3g}} {unit}<extra>{machine}"
-                        "</extra>",
+                        "marker": {
+                            "color": color,
+                            "opacity": 1 if machine == "accelerator" else 0.35,
+                        },
+                        "hovertemplate": f"%{{y}}, {pass_name}: %{{x:.3g}} {unit}"
+                        f"<extra>{machine}</extra>",
                     }
                 )
-                groups.append(point.label)
-        for (layer, name), found in cells.items():
-            costs = mean(found, sparse), mean(found, dense)
+                trace_choices.append(group.label)
+        for (layer, pass_name), found in records.items():
+            sparse_cost, dense_cost = mean(found, sparse), mean(found, dense)
             rows.append(
-                (point.label, layer, PASSES[name], *(f"{c:.4g}" for c in costs),
-                 f"{costs[1] / costs[0]:.2f}", *_band(found, dense, sparse))
+                (group.label, layer, pass_name, f"{sparse_cost:.4g}", f"{dense_cost:.4g}",
+                 f"{dense_cost / sparse_cost:.2f}", *_gain_range(found, dense, sparse))
             )  # fmt: skip
-            row_groups.append(point.label)
-    what = "Cycles" if key == "cycles" else "Energy"
+            row_choices.append(group.label)
+    quantity = "Cycles" if key == "cycles" else "Energy"
+    text = (
+        f"{quantity} of one training step on the SparseTrain accelerator (solid) and on its dense "
+        "twin (pale), which computes every product. The closed form of sparsetrain.accel computes "
+        "them from the tensors of the last step; mean over seeds."
+    )
+    gain_columns: tuple[str, ...] = ("gain",)
+    if key == "energy":
+        text += f" Energy includes DRAM and uses the price table {PRICE_TABLE}."
+        gain_columns = ("gain", "range of gains over all price tables")
     return Figure(
         key,
-        f"{what} of each layer on the chip",
-        f"{what} of one training step on the SparseTrain chip (solid) and on its dense twin "
-        "(pale), fed with the live tensors of the last step, by the closed form of "
-        "sparsetrain.accel; mean over seeds."
-        + ("" if key == "cycles" else f" DRAM included, under {PRICE_TABLE}."),
+        f"{quantity} of each layer on the accelerator",
+        text,
         traces,
         {
             "barmode": "stack",
-            "xaxis": {"title": {"text": unit}},
+            "xaxis": {"title": {"text": f"{unit} per training step"}},
             "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
         },
-        ("run", "layer", "pass", f"chip, {unit}", f"dense twin, {unit}", "gain")
-        + (() if key == "cycles" else ("gain under all tables",)),
+        ("run", "layer", "pass", f"accelerator, {unit}", f"dense twin, {unit}", *gain_columns),
         rows,
-        groups,
-        row_groups,
+        trace_choices,
+        row_choices,
         layers="y",
-        height=170 + 30 * most,
+        height=170 + 30 * most_layers,
     )
 
 
-def _band(found: list[dict[str, Any]], dense: str, sparse: str) -> tuple[str, ...]:
-    """The least and the greatest energy gain of a pass under any price table; none of cycles."""
-    if not isinstance(found[0][sparse], dict):
+def _gain_range(records: list[PassRecord], dense: str, sparse: str) -> tuple[str, ...]:
+    """The lowest and the highest gain over all price tables; nothing for cycles."""
+    if not isinstance(records[0][sparse], dict):
         return ()
-    totals = [
-        [fmean(one[field][table] for one in found) for field in (dense, sparse)]
-        for table in found[0][sparse]
+    gains = [
+        fmean(record[dense][table] for record in records)
+        / fmean(record[sparse][table] for record in records)
+        for table in records[0][sparse]
     ]
-    gains = [dear / cheap for dear, cheap in totals]
     return (f"{min(gains):.2f} to {max(gains):.2f}",)
 
 
-def roofline(points: Sequence[Point]) -> Figure | None:
-    """Speed against intensity of every pass that ran sparse, and of the dense ones."""
+def roofline(groups: Sequence[RunGroup]) -> Figure | None:
+    """The predicted speed of every pass on this CPU against its intensity; None without passes."""
     table = costs()["float32"]
-    peak = max(1 / of_pass["dense_mac_ns"] for of_pass in table.values())  # GMAC/s
-    bandwidth = 8 / table["forward"]["copy_ns"]  # GB/s: 4 bytes read, 4 written
+    peak = max(1 / pass_costs["dense_mac_ns"] for pass_costs in table.values())  # GMAC/s
+    bandwidth = 8 / table["forward"]["copy_ns"]  # GB/s: an element takes 4 bytes read, 4 written
     traces: list[Trace] = []
     rows: list[Sequence[Any]] = []
-    groups: list[str | None] = []
-    row_groups: list[str | None] = []
-    for point in points:
-        shapes = {layer["name"]: layer for r in point.results for layer in r["layers"]}
-        by_backend: dict[str, list[tuple[str, float, float]]] = {}
-        for (layer, name), found in _passes(point).items():
-            x, y = (prod(shapes[layer][f"{end}_shape"]) for end in ("input", "output"))
-            for_backend = found[0]["backend"]
-            one = _speed(found[0], shapes[layer])
-            intensity = one[0] / (4 * (x + y))
-            by_backend.setdefault(for_backend, []).append(
-                (f"{layer}, {PASSES[name]}", intensity, one[0] / one[1] / 1e6)
-            )
-        for colour, (backend, marks) in zip(COLOURS, sorted(by_backend.items()), strict=False):
+    trace_choices: list[str | None] = []
+    row_choices: list[str | None] = []
+    for group in groups:
+        by_backend = Roofline(_roofline_points(group), bandwidth, peak).by_series()
+        for color, (backend, points) in zip(COLORS, sorted(by_backend.items()), strict=False):
             traces.append(
                 {
                     "type": "scatter",
                     "mode": "markers",
                     "name": backend,
-                    "x": [mark[1] for mark in marks],
-                    "y": [mark[2] for mark in marks],
-                    "text": [mark[0] for mark in marks],
-                    "marker": {"color": colour, "size": 8},
+                    "x": [point.intensity for point in points],
+                    "y": [point.rate for point in points],
+                    "text": [point.label for point in points],
+                    "marker": {"color": color, "size": 8},
                     "hovertemplate": "%{text}<br>%{x:.1f} MAC/byte, %{y:.1f} GMAC/s<extra>"
                     + backend + "</extra>",
                 }
             )  # fmt: skip
-            groups.append(point.label)
-            for mark in marks:
-                rows.append((point.label, mark[0], backend, f"{mark[1]:.2f}", f"{mark[2]:.2f}"))
-                row_groups.append(point.label)
+            trace_choices.append(group.label)
+            for point in points:
+                rows.append((group.label, point.label, backend, f"{point.intensity:.2f}",
+                             f"{point.rate:.2f}"))  # fmt: skip
+                row_choices.append(group.label)
     if not traces:
         return None
-    ends = [0.1, peak / bandwidth, 1000.0]
+    every_point = tuple(point for group in groups for point in _roofline_points(group))
+    intensities, limits = Roofline(every_point, bandwidth, peak).limit_line()
     traces.append(
         {
             "type": "scatter",
             "mode": "lines",
-            "name": "roof",
-            "x": ends,
-            "y": [min(peak, bandwidth * end) for end in ends],
-            "line": {"color": COLOURS[-1]},
+            "name": "limit of memory and arithmetic",
+            "x": intensities,
+            "y": limits,
+            "line": {"color": COLORS[-1]},
             "hoverinfo": "skip",
         }
     )
-    groups.append(None)
+    trace_choices.append(None)
     return Figure(
         "roofline",
-        "Roofline of the kernels, as auto predicts them",
-        "Multiply-adds with nonzeros per second, by the costs that auto predicts with, against "
-        "multiply-adds per byte of x and y. The roofs come from the same table: the speed of "
-        f"torch's dense multiply-adds ({peak:.0f} GMAC/s on one thread) and of a copy "
-        f"({bandwidth:.0f} GB/s). docs/kernels.md says what bounds the kernels, from "
-        "measurements.",
+        "Roofline of the kernels on this CPU, as predicted",
+        "Multiply-accumulates (MAC) with nonzeros per second, against MACs per byte of x and y. "
+        "The times are those that the backend auto predicts from its cost table. The limits come "
+        f"from the same table: the speed of PyTorch's dense convolution ({peak:.0f} GMAC/s on one "
+        f"thread) and of a copy ({bandwidth:.0f} GB/s). docs/kernels.md has measurements of what "
+        "limits the kernels.",
         traces,
         {
             "xaxis": {"title": {"text": "MAC / byte"}, "type": "log", "tickvals": TICKS[::3]},
@@ -234,18 +256,33 @@ def roofline(points: Sequence[Point]) -> Figure | None:
         },
         ("run", "layer and pass", "backend", "MAC / byte", "GMAC/s"),
         rows,
-        groups,
-        row_groups,
+        trace_choices,
+        row_choices,
     )
 
 
-def _speed(one: dict[str, Any], layer: dict[str, Any]) -> tuple[float, float]:
-    """Multiply-adds that a pass does on the CPU, and the milliseconds predicted for them."""
-    if one["backend"] == "dense":
-        return one["dense_macs"], one["dense_ms"]
-    kept = {
+def _roofline_points(group: RunGroup) -> tuple[RooflinePoint, ...]:
+    """The passes of a group: 10^9 MACs, 10^9 bytes of x and y in float32, predicted seconds."""
+    layers = {layer["name"]: layer for result in group.results for layer in result["layers"]}
+    points = []
+    for (layer, pass_name), records in _pass_records(group).items():
+        record, shapes = records[0], layers[layer]
+        elements = prod(shapes["input_shape"]) + prod(shapes["output_shape"])
+        macs, milliseconds = _predicted_work(record, shapes)
+        points.append(
+            RooflinePoint(f"{layer}, {pass_name}", record["backend"], macs / 1e9,
+                          4 * elements / 1e9, milliseconds / 1e3)
+        )  # fmt: skip
+    return tuple(points)
+
+
+def _predicted_work(record: PassRecord, layer: dict[str, Any]) -> tuple[float, float]:
+    """The MACs that a pass computes on the CPU, and the milliseconds predicted for them."""
+    if record["backend"] == "dense":
+        return record["dense_macs"], record["dense_ms"]
+    skipping_density = {
         "forward": layer["input_density"],
         "grad_input": layer["grad_density"],
         "grad_weight": min(layer["input_density"], layer["grad_density"]),
-    }[one["pass"]]
-    return one["dense_macs"] * kept, one["sparse_ms"]
+    }[record["pass"]]
+    return record["dense_macs"] * skipping_density, record["sparse_ms"]

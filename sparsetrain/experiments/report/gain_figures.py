@@ -1,4 +1,4 @@
-"""The report's figures of gains: times faster on the CPU and the chip, energy under every price."""
+"""Figures of gains for the report: speedups, and the energy gain under every price table."""
 
 from __future__ import annotations
 
@@ -6,66 +6,71 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparsetrain.experiments.records import PRICE_TABLE
-from sparsetrain.experiments.report.aggregate import Estimate, Point
-from sparsetrain.experiments.report.figures import COLOURS, Figure, Trace, number
+from sparsetrain.experiments.report.aggregate import Estimate, RunGroup
+from sparsetrain.experiments.report.figures import COLORS, Figure, Trace, format_estimate
 
 
-def speedups(points: Sequence[Point]) -> Figure | None:
-    """What each point gains here and on the chip; None where no run was finished."""
-    compared = [p for p in points if p.chip_speedup is not None]
-    if not compared:
+def speedups(groups: Sequence[RunGroup]) -> Figure | None:
+    """The speedups on this CPU and the accelerator's gains; None if no run finished."""
+    finished = [group for group in groups if group.chip_speedup is not None]
+    if not finished:
         return None
-    kinds = {
-        "this CPU, wall clock": [p.speedup for p in compared],
-        "this CPU, processor time": [p.cpu_speedup for p in compared],
-        "chip over its dense twin, cycles": [p.chip_speedup for p in compared],
-        "the same, energy": [p.energy_gains.get(PRICE_TABLE) for p in compared],
+    gains = {
+        "this CPU: speedup, wall clock": [group.speedup for group in finished],
+        "this CPU: speedup, processor time": [group.cpu_speedup for group in finished],
+        "accelerator: speedup": [group.chip_speedup for group in finished],
+        "accelerator: energy gain": [group.energy_gains.get(PRICE_TABLE) for group in finished],
     }
-    labels = [p.label for p in compared]
+    labels = [group.label for group in finished]
     traces: list[Trace] = [
-        _dots(kind, colour, labels, found)
-        for colour, (kind, found) in zip(COLOURS, kinds.items(), strict=False)
+        _markers(name, color, labels, estimates)
+        for color, (name, estimates) in zip(COLORS, gains.items(), strict=False)
     ]
     rows: list[Sequence[Any]] = [
-        (p.model, p.rule, *(number(found[index]) for found in kinds.values()))
-        for index, p in enumerate(compared)
+        (group.model, group.rule, *(format_estimate(found[index]) for found in gains.values()))
+        for index, group in enumerate(finished)
     ]
     return Figure(
         "speedups",
-        "Times faster",
-        "On this machine's CPU: time of a dense training step over that of a pruned one of the "
-        "same seed, mean over all steps, by the wall clock, in which whatever else ran is too, and "
-        "in processor time. On the chip: of the last step's live tensors, over the dense twin; "
-        f"energy under {PRICE_TABLE}, DRAM included. Mean over seeds with its standard error.",
+        "Speedups and energy gains",
+        "This CPU: time of a dense run's training step over that of the pruned run with the same "
+        "seed, mean over all steps. Other programs on the machine affect the wall-clock time. "
+        "Accelerator: gains over its dense twin, from the tensors of the last step; energy "
+        f"includes DRAM and uses the price table {PRICE_TABLE}. Means over seeds with standard "
+        "errors.",
         traces,
         {
-            "xaxis": {"title": {"text": "times faster, or less energy"}, "rangemode": "tozero"},
+            "xaxis": {"title": {"text": "speedup or energy gain"}, "rangemode": "tozero"},
             "yaxis": {"autorange": "reversed", "automargin": True, "categoryarray": labels},
         },
-        ("model", "rule", *kinds),
+        ("model", "rule", *gains),
         rows,
-        height=170 + 34 * len(compared),
+        height=170 + 34 * len(finished),
     )
 
 
-def _dots(kind: str, colour: str, labels: Sequence[str], found: Sequence[Estimate | None]) -> Trace:
-    """One mark with its standard error for each label that has an estimate."""
-    shown = [(label, each) for label, each in zip(labels, found, strict=True) if each is not None]
+def _markers(
+    name: str, color: str, labels: Sequence[str], estimates: Sequence[Estimate | None]
+) -> Trace:
+    """A trace with a mark and its standard error for each label that has an estimate."""
+    pairs = zip(labels, estimates, strict=True)
+    shown = [(label, estimate) for label, estimate in pairs if estimate is not None]
+    errors = [estimate.error or 0.0 for _, estimate in shown]
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": kind,
-        "x": [each.mean for _, each in shown],
+        "name": name,
+        "x": [estimate.mean for _, estimate in shown],
         "y": [label for label, _ in shown],
-        "error_x": {"type": "data", "array": [each.error or 0.0 for _, each in shown], "width": 4},
-        "marker": {"color": colour, "size": 9},
-        "hovertemplate": "%{y}<br>%{x:.2f}x<extra>" + kind + "</extra>",
+        "error_x": {"type": "data", "array": errors, "width": 4},
+        "marker": {"color": color, "size": 9},
+        "hovertemplate": "%{y}<br>%{x:.2f}x<extra>" + name + "</extra>",
     }
 
 
-def energy_band(points: Sequence[Point]) -> Figure | None:
-    """The energy gain of a whole step under every price table."""
-    priced = [p for p in points if p.energy_gains]
+def energy_band(groups: Sequence[RunGroup]) -> Figure | None:
+    """The energy gain of a whole step under every price table; None without energies."""
+    priced = [group for group in groups if group.energy_gains]
     if not priced:
         return None
     traces: list[Trace] = [
@@ -73,45 +78,52 @@ def energy_band(points: Sequence[Point]) -> Figure | None:
             "type": "scatter",
             "mode": "markers",
             "name": table,
-            "x": [p.energy_gains[table].mean for p in priced],
-            "y": [p.label for p in priced],
-            "marker": {"color": colour, "size": 12 if table == PRICE_TABLE else 8,
+            "x": [group.energy_gains[table].mean for group in priced],
+            "y": [group.label for group in priced],
+            "marker": {"color": color, "size": 12 if table == PRICE_TABLE else 8,
                        "symbol": "diamond" if table == PRICE_TABLE else "circle"},
             "hovertemplate": "%{y}<br>%{x:.2f}x<extra>" + table + "</extra>",
         }
-        for table, colour in zip(priced[0].energy_gains, COLOURS, strict=False)
+        for table, color in zip(priced[0].energy_gains, COLORS, strict=False)
     ]  # fmt: skip
-    ends = [[e.mean for e in p.energy_gains.values()] for p in priced]
+    means = [[gain.mean for gain in group.energy_gains.values()] for group in priced]
     traces.insert(
         0,
         {
             "type": "bar",
             "orientation": "h",
-            "name": "band",
-            "base": [min(each) for each in ends],
-            "x": [max(each) - min(each) for each in ends],
-            "y": [p.label for p in priced],
-            "marker": {"color": COLOURS[-1], "opacity": 0.25},
+            "name": "range",
+            "base": [min(gains) for gains in means],
+            "x": [max(gains) - min(gains) for gains in means],
+            "y": [group.label for group in priced],
+            "marker": {"color": COLORS[-1], "opacity": 0.25},
             "hoverinfo": "skip",
             "width": 0.3,
         },
     )
     rows: list[Sequence[Any]] = [
-        (p.model, p.rule, number(p.chip_speedup), *(number(e) for e in p.energy_gains.values()))
-        for p in priced
+        (
+            group.model,
+            group.rule,
+            format_estimate(group.chip_speedup),
+            *(format_estimate(gain) for gain in group.energy_gains.values()),
+        )
+        for group in priced
     ]
     return Figure(
         "band",
         "Energy gain under every price table",
-        "Energy of a step on the dense twin over that on the chip, DRAM included. Prices of memory "
-        "and arithmetic differ between sources by more than any of these gains: the band is what "
-        f"reasonable tables span; the diamond is {PRICE_TABLE}.",
+        "Energy of a training step on the dense twin over that on the accelerator, including DRAM. "
+        "Sources differ in the prices of memory accesses and operations by more than any gain "
+        "shown here. The gray bar is the range that reasonable price tables give, and the diamond "
+        f"is {PRICE_TABLE}.",
         traces,
         {
             "xaxis": {"title": {"text": "energy gain"}},
             "yaxis": {"autorange": "reversed", "automargin": True},
         },
-        ("model", "rule", "speedup", *priced[0].energy_gains),
+        ("model", "rule", "accelerator: speedup",
+         *(f"energy gain, {table}" for table in priced[0].energy_gains)),
         rows,
         height=170 + 34 * len(priced),
-    )
+    )  # fmt: skip

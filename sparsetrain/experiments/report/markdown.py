@@ -1,4 +1,4 @@
-"""The main numbers of a report as a table for a README."""
+"""The main results of a sweep as a Markdown table: `sparsetrain report --markdown` and the docs."""
 
 from __future__ import annotations
 
@@ -9,73 +9,79 @@ from sparsetrain.experiments.report.aggregate import (
     CONFIDENCE,
     Difference,
     Estimate,
-    Point,
     Result,
-    points,
-    setting,
+    RunGroup,
+    group_runs,
+    training_setup,
 )
-from sparsetrain.experiments.report.figures import number
+from sparsetrain.experiments.report.figures import format_estimate
 
 _COLUMNS = (
     "network, rule",
     "seeds",
     "test accuracy, %",
-    f"less dense, points ({CONFIDENCE:.0%} interval)",
+    f"test accuracy minus dense, percentage points ({CONFIDENCE:.0%} interval)",
     "density of x",
-    "of dy before, after pruning",
-    "processor time of a step here",
-    "chip: speed, energy",
+    "density of dy before and after pruning",
+    "training step, speedup in processor time",
+    "accelerator over its dense twin: speed, energy",
 )
 
 
 def table(results: Sequence[Result]) -> str:
-    """A row for each network and rule, and how each network was trained.
+    """Returns a Markdown table with a row for each network and rule, then how each was trained.
 
-    All numbers are means over seeds, of ratios geometric ones; accuracies and times have their
-    standard errors, where there are several seeds.
+    Values are means over seeds; ratios have geometric means. Accuracies and speedups have their
+    standard errors if there are several seeds.
     """
-    lines = [line_of(_COLUMNS), line_of(["---"] * len(_COLUMNS))]
-    lines += [line_of(_row(point)) for point in points(results)]
-    settings = dict.fromkeys(setting(result["config"]) for result in results)
-    return "\n".join([*lines, "", *(f"- {one}" for one in settings)])
+    lines = [table_row(_COLUMNS), table_row(["---"] * len(_COLUMNS))]
+    lines += [table_row(_cells(group)) for group in group_runs(results)]
+    setups = dict.fromkeys(_setup_and_processor(result) for result in results)
+    return "\n".join([*lines, "", *(f"- {setup}" for setup in setups)])
 
 
-def line_of(cells: Sequence[str]) -> str:
-    """A row of a table."""
+def table_row(cells: Sequence[str]) -> str:
+    """One row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _row(point: Point) -> tuple[str, ...]:
-    energy = point.energy_gains.get(PRICE_TABLE)
-    chip = ", ".join(f"{each.mean:.2f}x" for each in (point.chip_speedup, energy) if each)
+def _setup_and_processor(result: Result) -> str:
+    machine = result.get("machine")
+    setup = training_setup(result["config"])
+    return f"{setup}, processor {machine['processor']}" if machine else setup
+
+
+def _cells(group: RunGroup) -> tuple[str, ...]:
     return (
-        point.label,
-        str(point.accuracy.count if point.accuracy else 0)
-        + (f", {point.failed} failed" if point.failed else "")
-        + (f", {point.unfinished} unfinished" if point.unfinished else ""),
-        number(point.accuracy, 100),
-        with_interval(point.difference),
-        _mean(point.input_density, 3),
-        f"{_mean(point.grad_density_unpruned, 3)}, {_mean(point.grad_density, 3)}",
-        _times(point.cpu_speedup),
-        chip or "-",
+        group.label,
+        str(group.accuracy.count if group.accuracy else 0)
+        + (f", {group.failed} failed" if group.failed else "")
+        + (f", {group.unfinished} unfinished" if group.unfinished else ""),
+        format_estimate(group.accuracy, 100),
+        format_difference(group.difference),
+        format_mean(group.input_density, 3),
+        f"{format_mean(group.grad_density_unpruned, 3)}, {format_mean(group.grad_density, 3)}",
+        "-" if group.cpu_speedup is None else f"{format_estimate(group.cpu_speedup)}x",
+        accelerator_gains(group),
     )
 
 
-def _mean(estimate: Estimate | None, digits: int) -> str:
-    """Without its error, where seeds agree in all that is shown or nearly so."""
+def accelerator_gains(group: RunGroup) -> str:
+    """Speedup and energy gain of the accelerator over its dense twin, such as `2.99x, 2.27x`."""
+    gains = (group.chip_speedup, group.energy_gains.get(PRICE_TABLE))
+    return ", ".join(f"{gain.mean:.2f}x" for gain in gains if gain) or "-"
+
+
+def format_mean(estimate: Estimate | None, digits: int) -> str:
+    """A mean without its standard error, or "-" without an estimate."""
     return "-" if estimate is None else f"{estimate.mean:.{digits}f}"
 
 
-def _times(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else f"{number(estimate)}x"
-
-
-def with_interval(found: Difference | None) -> str:
-    """A difference in points, with its interval where it has one."""
-    if found is None:
+def format_difference(difference: Difference | None) -> str:
+    """A difference of accuracies in percentage points, with its interval if it has one."""
+    if difference is None:
         return "-"
-    mean = f"{found.mean * 100:+.2f}"
-    if found.low is None or found.high is None:
+    mean = f"{difference.mean * 100:+.2f}"
+    if difference.low is None or difference.high is None:
         return mean
-    return f"{mean} ({found.low * 100:+.2f} to {found.high * 100:+.2f})"
+    return f"{mean} ({difference.low * 100:+.2f} to {difference.high * 100:+.2f})"

@@ -1,4 +1,4 @@
-// Draws the charts, and again when a choice or a filter changes.
+// Draws the charts of the report page, and redraws one when its menu or filter changes.
 "use strict";
 
 const charts = JSON.parse(document.getElementById("charts").textContent);
@@ -12,12 +12,13 @@ const common = {
   showlegend: true,
 };
 
-function choice(key, kind) {
+// The value of a section's control: kind is "select" (menu) or "input" (filter by layer).
+function controlValue(key, kind) {
   const control = document.querySelector(`${kind}[data-for="${key}"]`);
   return control ? control.value : "";
 }
 
-// The trace without the layers whose names lack `part`.
+// Returns the trace with only the layers whose names contain `part`.
 function filtered(trace, part) {
   if (!part) return trace;
   const kept = trace.y.map((name, i) => (name.includes(part) ? i : -1)).filter((i) => i >= 0);
@@ -28,24 +29,25 @@ function filtered(trace, part) {
   return result;
 }
 
-// In the width of its section, or in `width` pixels.
+// Draws a section's chart and filters its table. Without `width` (pixels) it fills the section.
 function draw(key, width) {
   const chart = charts[key];
-  const group = choice(key, "select");
+  const selected = controlValue(key, "select");
   let data = chart.data.filter((_, i) => {
-    const belongs = chart.groups[i];
-    return !chart.groups.length || belongs === null || belongs === group;
+    const belongs = chart.trace_choices[i];
+    return !chart.trace_choices.length || belongs === null || belongs === selected;
   });
   let height = chart.layout.height;
   if (chart.layers) {
-    const part = choice(key, "input");
+    const part = controlValue(key, "input");
     const count = (traces) => new Set(traces.flatMap((trace) => trace.y)).size;
-    const of = (name) => chart.data.filter((_, i) => chart.groups[i] === name);
-    const most = Math.max(...chart.groups.map((name) => count(of(name)))); // what height is for
+    const tracesOf = (choice) => chart.data.filter((_, i) => chart.trace_choices[i] === choice);
+    // The chart's height fits the choice with the most layers. Three more rows hold the axis.
+    const most = Math.max(...chart.trace_choices.map((choice) => count(tracesOf(choice))));
     data = data.map((trace) => filtered(trace, part));
     height = Math.max(200, (height * (3 + count(data))) / (3 + most));
   }
-  const axis = (own) => ({ automargin: true, ...own });
+  const axis = (options) => ({ automargin: true, ...options });
   const layout = {
     ...common,
     ...chart.layout,
@@ -57,8 +59,8 @@ function draw(key, width) {
   if (data.some((trace) => trace.type === "heatmap")) layout.showlegend = false;
   const options = { responsive: true, displayModeBar: false };
   Plotly.react(`chart-${key}`, structuredClone(data), layout, options);
-  for (const row of document.querySelectorAll(`#${key} tr[data-group]`)) {
-    row.hidden = row.dataset.group !== group;
+  for (const row of document.querySelectorAll(`#${key} tr[data-choice]`)) {
+    row.hidden = row.dataset.choice !== selected;
   }
 }
 
@@ -68,6 +70,6 @@ for (const control of document.querySelectorAll("[data-for]")) {
 function drawAll(width) {
   for (const key of Object.keys(charts)) draw(key, width);
 }
-addEventListener("beforeprint", () => drawAll(640)); // within the margins of A4 and of Letter
+addEventListener("beforeprint", () => drawAll(640)); // fits on A4 and Letter paper
 addEventListener("afterprint", () => drawAll());
 drawAll();

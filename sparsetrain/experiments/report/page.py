@@ -1,4 +1,4 @@
-"""The page: figures, tables and where everything came from, in one HTML file without a network."""
+"""Writes the report: one HTML file with figures, tables and origins that needs no network."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ from typing import Any
 from sparsetrain.experiments.files import write_atomically
 from sparsetrain.experiments.records import PRICE_TABLE
 from sparsetrain.experiments.report import cost_figures, figures, gain_figures
-from sparsetrain.experiments.report.aggregate import Point, Result, points, rule, setting
-from sparsetrain.experiments.report.figures import Figure, number
+from sparsetrain.experiments.report.aggregate import (
+    Result,
+    RunGroup,
+    group_runs,
+    rule_name,
+    training_setup,
+)
+from sparsetrain.experiments.report.figures import Figure, format_estimate
+from sparsetrain.experiments.report.markdown import format_difference
 
 NEEDS = ("plotly", "jinja2", "scipy")
 _HERE = Path(__file__).parent
@@ -21,14 +28,18 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Tile:
-    """One number at the head of the page, and what it is."""
+    """One number at the top of the page, and its description."""
 
     value: str
     label: str
 
 
 def check_installed() -> None:
-    """Raises ModuleNotFoundError with one sentence unless all that a report needs is there."""
+    """Checks that the packages in NEEDS are installed.
+
+    Raises:
+        ModuleNotFoundError: a package is missing.
+    """
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
         raise ModuleNotFoundError(
@@ -38,16 +49,22 @@ def check_installed() -> None:
 
 
 def write(results: Sequence[Result], path: Path) -> None:
-    """Write the report of `results`, lines of a sweep or `Trainer.results()`, to `path`.
+    """Writes the report of runs to a file.
 
-    Raises ModuleNotFoundError as `check_installed`, ValueError where there is no finished epoch,
-    OSError as `write_atomically`.
+    Args:
+        results: runs as `read_results` or `Trainer.results()` returns them.
+        path: the HTML file.
+
+    Raises:
+        ModuleNotFoundError: a package that the report needs is not installed.
+        ValueError: no run has a finished epoch.
+        OSError: the file cannot be written.
     """
     check_installed()
     if not any(result["epochs"] for result in results):
         raise ValueError(
             "sparsetrain.experiments.report: expected results to be of at least one finished "
-            "epoch, got none"
+            "epoch, got none. Train for at least one epoch"
         )
     text = _render(results)
     write_atomically(path, lambda file: file.write(text.encode()))
@@ -58,25 +75,25 @@ def _render(results: Sequence[Result]) -> str:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-    grouped = points(results)
-    drawn = sections(grouped)
+    groups = group_runs(results)
+    drawn = sections(groups)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     charts: dict[str, Any] = {
-        one.key: {
-            "data": one.traces,
-            "layout": {**one.layout, "height": one.height},
-            "groups": one.groups,
-            "layers": one.layers,
+        figure.key: {
+            "data": figure.traces,
+            "layout": {**figure.layout, "height": figure.height},
+            "trace_choices": figure.trace_choices,
+            "layers": figure.layers,
         }
-        for one in drawn
+        for figure in drawn
     }
     content = json.dumps(charts, allow_nan=False).replace("<", "\\u003c")
     return environment.get_template("page.html").render(
-        title=" and ".join(figures.models(grouped)),
+        title=" and ".join(figures.models(groups)),
         subtitle=_subtitle(results),
-        tiles=tiles(grouped),
+        tiles=tiles(groups),
         sections=drawn,
         origins=origins(results),
         failures=[(r.get("run", "this run"), r["failure"]) for r in results if r.get("failure")],
@@ -87,52 +104,51 @@ def _render(results: Sequence[Result]) -> str:
     )
 
 
-def sections(grouped: Sequence[Point]) -> list[Figure]:
-    """Every figure for which there are results, in the order of the page."""
+def sections(groups: Sequence[RunGroup]) -> list[Figure]:
+    """The figures that have data, in the order of the page."""
     found = (
-        figures.frontier(grouped),
-        figures.differences(grouped),
-        gain_figures.speedups(grouped),
-        figures.curves(grouped),
-        figures.densities(grouped),
-        cost_figures.time_parts(grouped),
-        cost_figures.chip(grouped, "dense_cycles", "cycles", "cycles", "Mcycles"),
-        cost_figures.chip(grouped, "dense_energy", "energy", "energy", "µJ"),
-        gain_figures.energy_band(grouped),
-        cost_figures.roofline(grouped),
+        figures.frontier(groups),
+        figures.differences(groups),
+        gain_figures.speedups(groups),
+        figures.curves(groups),
+        figures.densities(groups),
+        cost_figures.time_parts(groups),
+        cost_figures.chip(groups, "dense_cycles", "cycles", "cycles", "Mcycles"),
+        cost_figures.chip(groups, "dense_energy", "energy", "energy", "µJ"),
+        gain_figures.energy_band(groups),
+        cost_figures.roofline(groups),
     )
-    return [one for one in found if one is not None]
+    return [figure for figure in found if figure is not None]
 
 
-def tiles(grouped: Sequence[Point]) -> dict[str, list[Tile]]:
-    """By model: accuracy dense, and what the mildest pruning costs and gain_figures."""
+def tiles(groups: Sequence[RunGroup]) -> dict[str, list[Tile]]:
+    """By model: the accuracy of the dense runs, and the costs and gains of the mildest pruning."""
     by_model: dict[str, list[Tile]] = {}
-    for model in figures.models(grouped):
-        mine = [p for p in grouped if p.model == model]
+    for model in figures.models(groups):
+        of_model = [group for group in groups if group.model == model]
         shown = by_model[model] = []
-        for point in [p for p in mine if p.rule == "dense"][:1]:
-            shown.append(Tile(number(point.accuracy, 100), "dense: accuracy, %"))
-        for point in [p for p in mine if p.rule != "dense" and p.accuracy][:1]:
-            shown.append(Tile(number(point.accuracy, 100), f"{point.rule}: accuracy, %"))
-            if point.difference is not None:
-                d = point.difference
-                between = "" if d.low is None or d.high is None else (
-                    f" ({d.low * 100:+.2f} to {d.high * 100:+.2f})"
-                )  # fmt: skip
-                shown.append(Tile(f"{d.mean * 100:+.2f}{between}", "points against dense"))
-            shown.append(Tile(number(point.grad_density, digits=3), "density of dy"))
-            for gain, what in (
-                (point.cpu_speedup, "speedup here, processor time"),
-                (point.chip_speedup, "speed, chip over its twin"),
-                (point.energy_gains.get(PRICE_TABLE), "energy, chip over its twin"),
+        for group in [group for group in of_model if group.rule == "dense"][:1]:
+            shown.append(Tile(format_estimate(group.accuracy, 100), "dense: test accuracy, %"))
+        for group in [g for g in of_model if g.rule != "dense" and g.accuracy][:1]:
+            accuracy = format_estimate(group.accuracy, 100)
+            shown.append(Tile(accuracy, f"{group.rule}: test accuracy, %"))
+            if group.difference is not None:
+                difference = format_difference(group.difference)
+                shown.append(Tile(difference, f"{group.rule} minus dense, percentage points"))
+            density = format_estimate(group.grad_density, digits=3)
+            shown.append(Tile(density, "density of dy, the gradient of the convolutions' outputs"))
+            for gain, label in (
+                (group.cpu_speedup, "training step on this CPU: speedup, processor time"),
+                (group.chip_speedup, "accelerator over its dense twin: speedup"),
+                (group.energy_gains.get(PRICE_TABLE), "accelerator over its dense twin: energy"),
             ):
                 if gain is not None:
-                    shown.append(Tile(f"{gain.mean:.2f}x", what))
+                    shown.append(Tile(f"{gain.mean:.2f}x", label))
     return by_model
 
 
 def origins(results: Sequence[Result]) -> list[tuple[str, str]]:
-    """Commands, machines, versions and data behind the results: (what, which), each once."""
+    """Commands, machines, versions and data of the results: pairs (name, value), each once."""
     found: list[tuple[str, str]] = []
     for result in results:
         config, machine = result["config"], result.get("machine")
@@ -140,19 +156,21 @@ def origins(results: Sequence[Result]) -> list[tuple[str, str]]:
         if machine is not None:
             found.append(("machine", f"{machine['processor']}, {machine['cores']} cores, "
                           f"{machine['capability']}"))  # fmt: skip
-            found.append(("sparsetrain", machine["sparsetrain"] or "from its folder"))
+            found.append(
+                ("sparsetrain", machine["sparsetrain"] or "not installed, run from its folder")
+            )
         found += [
             ("torch", config["torch_version"]),
             ("Python", config["python_version"]),
             ("data", f"{config['dataset']}, digest {config['data']}"),
-            ("setting", setting(config)),
+            ("training", training_setup(config)),
         ]
-    order = ("command", "setting", "data", "machine", "sparsetrain", "torch", "Python")
-    return sorted(dict.fromkeys(found), key=lambda one: order.index(one[0]))
+    order = ("command", "training", "data", "machine", "sparsetrain", "torch", "Python")
+    return sorted(dict.fromkeys(found), key=lambda origin: order.index(origin[0]))
 
 
 def _subtitle(results: Sequence[Result]) -> str:
-    rules = list(dict.fromkeys(rule(result["config"]) for result in results))
+    rules = list(dict.fromkeys(rule_name(result["config"]) for result in results))
     seeds = {result["config"]["seed"] for result in results}
     images = {result["config"]["train_images"] for result in results}
     names = {result["config"]["dataset"] for result in results}
