@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.nets import same, small_net, step, trained
 
-from sparsetrain import convert, load_pruning_state, pruning, pruning_state
+from sparsetrain import convert, load_pruning_state, ops, pruning, pruning_state
 
 
 def samples():
@@ -113,3 +113,30 @@ def test_gradients_that_were_not_asked_for_have_no_derivative():
     backward = torch.ops.sparsetrain.conv2d_backward
     got = backward(dy, x, w, [1, 1], [0, 0], [1, 1], 1, [False, True, False], "sparse")
     assert [gradient.requires_grad for gradient in got] == [False, True, False]
+
+
+def test_a_refused_call_runs_once(monkeypatch):
+    """The operator is not called again to find out what was wrong."""
+    calls, operator = [], ops._C.conv2d
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return operator(*arguments)
+
+    monkeypatch.setattr(ops._C, "conv2d", counted)
+    for x, message in (
+        (torch.zeros(1, 2, 5, 5), "expected weight to be"),  # refused by the operator
+        ([1.0], "expected input to be a tensor, got list"),  # not taken by the operator
+    ):
+        calls.clear()
+        with pytest.raises((TypeError, ValueError), match=message):
+            ops.conv2d(x, torch.zeros(4, 3, 3, 3))
+        assert len(calls) == 1
+
+
+def test_an_error_inside_a_kernel_is_raised_unchanged():
+    """No machine has the memory for a copy of these 2^54 elements."""
+    x = torch.zeros(1, 1, 1, 1).expand(1, 1, 2**27, 2**27)
+    with pytest.raises(RuntimeError, match="can't allocate memory") as error:
+        ops.conv2d(x, torch.zeros(1, 1, 3, 3), backend="sparse")
+    assert error.value.__cause__ is None and error.value.__context__ is None

@@ -73,20 +73,21 @@ bool all_finite(std::initializer_list<at::Tensor> operands) {
   return true;
 }
 
-// The sparse kernels' plan for a pass, where they run it.
+// How the sparse kernels run a pass.
 struct Decision {
   PassPlan plan;
-  bool sparse, skips_input_zeros;
+  bool skips_input_zeros;
 };
 
-// Asks for densities only where they decide. They do not if the pass is dense even without a
-// nonzero, or if sparse is asked for and the zeros of one operand only can be skipped.
+// None if the pass runs dense. Densities are asked for only where they decide. They do not if the
+// pass is dense even without a nonzero, or if sparse is asked for and only the zeros of one operand
+// can be skipped.
 std::optional<Decision> decide(const Passes& passes, Pass pass, const CpuSetting& setting,
                                OperandDensity& x_density, OperandDensity& dy_density) {
   const Backend backend = passes.call.backend;
   const Call call{passes.shape, pass, dtype_of(passes.x)};
   if (backend == Backend::kAuto && unsuited(call, setting)) return std::nullopt;
-  Decision decision{PassPlan(call, setting), true, false};
+  Decision decision{PassPlan(call, setting), false};
   const bool either = decision.plan.may_skip_input_zeros();
   if (backend == Backend::kSparse && !either) return decision;
   const Choice best = decision.plan.choose(backend, {.input = 0, .grad = 0});
