@@ -1,7 +1,11 @@
-"""Time pruning and the sparse convolutions on a GPU against a copy and against cuDNN.
+"""Times pruning, convolutions and training steps on a GPU.
 
-Every number names its precision: float32 with TF32 off, the same with TF32 on, bfloat16. cuDNN
-benchmarks its algorithms first. Ends with exit code 2 and one sentence where there is no GPU.
+    python benchmarks/gpu.py [--costs FILE] [--batch N] [--json FILE] [--text FILE]
+
+Measures medians of the GPU's clock; all calls of a row run in turn. The baseline of pruning is a
+copy (`torch.clone`). That of the convolutions is cuDNN, which first selects its fastest algorithm.
+That of a training step is ResNet-50 without conversion. Every row names its precision: fp32 (TF32
+off), tf32 or bf16. `make bench-gpu` runs this program. Without a GPU the exit code is 2.
 """
 
 import statistics
@@ -33,7 +37,7 @@ DEVICE, IMAGE = "cuda", 224
 
 
 def milliseconds(calls: list[Callable[[], object]]) -> list[float]:
-    """Median of each call by the GPU's clock, in turn, after three rounds that warm up."""
+    """The median time of each call by the GPU's clock, after three rounds that warm up."""
     events = [
         [
             (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
@@ -55,7 +59,7 @@ def milliseconds(calls: list[Callable[[], object]]) -> list[float]:
 
 @contextmanager
 def precision(mode: str) -> Iterator[torch.dtype]:
-    """The operands' dtype, with TF32 on or off in cuDNN and cuBLAS meanwhile."""
+    """Turns TF32 on or off in cuDNN and cuBLAS, and yields the data type of the operands."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = mode == "tf32"
     try:
@@ -65,7 +69,7 @@ def precision(mode: str) -> Iterator[torch.dtype]:
 
 
 def machine() -> dict[str, Any]:
-    """The GPU and the versions of what runs on it."""
+    """The GPU, and the versions of the libraries that run on it."""
     device = torch.cuda.get_device_properties(0)
     return {
         "gpu": device.name,
@@ -77,7 +81,7 @@ def machine() -> dict[str, Any]:
 
 
 def prune_row(elements: int, dtype: torch.dtype) -> dict[str, Any]:
-    """Pruning by a known threshold against a clone: share of the copy's bandwidth."""
+    """The row of pruning a tensor of one size and data type."""
     grad = torch.randn(elements, device=DEVICE).to(dtype)
     threshold = torch.tensor(2.5, dtype=torch.float64, device=DEVICE)
     rng = torch.tensor([1, 0], device=DEVICE)
@@ -95,7 +99,7 @@ def prune_row(elements: int, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def conv_rows(channels: int, size: int, mode: str) -> Iterator[dict[str, Any]]:
-    """The full backward of one layer by every backend, at every density."""
+    """The rows of both gradients of one layer, for each density, with the times of all backends."""
     with precision(mode) as dtype:
         x = torch.randn(64, channels, size, size, device=DEVICE, dtype=dtype)
         w = torch.randn(channels, channels, 3, 3, device=DEVICE, dtype=dtype)
@@ -118,7 +122,7 @@ def conv_rows(channels: int, size: int, mode: str) -> Iterator[dict[str, Any]]:
 
 
 def step_row(mode: str, batch: int) -> dict[str, Any]:
-    """A training step of ResNet-50: as it is, pruned, pruned and measured, recorded as well."""
+    """The row of a training step of ResNet-50 in one precision, with the times of all variants."""
 
     def make(**options: Any) -> nn.Module:
         torch.manual_seed(0)
@@ -151,7 +155,7 @@ def step_row(mode: str, batch: int) -> dict[str, Any]:
 
 
 def tables(content: dict[str, Any]) -> list[Table]:
-    """One table for each list of rows, all of their fields."""
+    """A table of all fields for each list of rows."""
     made = []
     for part in ("prune", "backward", "step"):
         table = Table(*content[part][0], title=part)
@@ -162,12 +166,16 @@ def tables(content: dict[str, Any]) -> list[Table]:
 
 
 @click.command(help=__doc__)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="write the results here")
-@click.option("--text", "text_path", type=click.Path(path_type=Path), help="and the tables here")
-@click.option("--costs", type=click.Path(path_type=Path), help="of auto, as tune wrote them")
-@click.option("--batch", default=128, show_default=True, help="of the training step")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the results to this file."
+)
+@click.option("--text", "text_path", type=click.Path(path_type=Path),
+              help="Write the tables to this file instead of printing them.")  # fmt: skip
+@click.option("--costs", type=click.Path(path_type=Path),
+              help="Cost table of `auto`, which `sparsetrain tune` wrote.")  # fmt: skip
+@click.option("--batch", default=128, show_default=True, help="Images in the training step.")
 def main(json_path: Path | None, text_path: Path | None, costs: Path | None, batch: int) -> None:
-    """See the module."""
+    """Times everything and writes the tables and the file."""
     if not torch.cuda.is_available():
         click.echo("benchmarks/gpu.py: expected a GPU that torch can use, got none", err=True)
         sys.exit(2)

@@ -1,20 +1,23 @@
-"""Does training bear sampled pixels? The accuracy of structured, unbiased gradient sampling.
+"""Measures the test accuracy of training with sampled pixels of the gradients, against dense.
 
-    python benchmarks/sampling.py LOG [--data-dir DIR] [--epochs N] [--seeds N]
+    python benchmarks/sampling.py LOG [--data-dir DIR] [--images N] [--epochs N] [--seeds N]
 
-Every run is a line of LOG; a run that is there already is not repeated.
+Tensor cores multiply dense tiles, so that they could skip whole pixels of dy (the K channels at one
+place), but no single elements. Each variant keeps a fixed share s of the pixels, chosen by
+systematic sampling with probabilities that follow norms, and scales the kept pixels so that the
+gradient stays unbiased:
 
-Tensor cores want dense tiles, so what they could skip is whole pixels of dy (a pixel's K channels),
-not elements. Each variant keeps exactly a share of the pixels, chosen by systematic sampling with
-probabilities that follow norms, and scales them so that the gradient stays unbiased:
+    pixels s: sampled by the norms of dy; both gradients use the sample
 
-    pixels s       sampled by |dy_i|; grad_input and grad_weight both see the sample
-    weight s       sampled by |patch of x_i| |dy_i|; grad_weight alone sees it, grad_input is exact
-    rate r         the project's rule for elements; with a sample behind it where both are named
+    weight s: sampled by the norms of dy times those of the patches of x; only grad_weight uses it
 
-All 3 x 3 convolutions behind the first of a residual network with BN take part. Before it trains,
-the noise that each variant adds to a layer's weight gradient is measured as variance.py does, in
-units of the noise of the choice of the batch.
+    rate r: prunes elements as SparseTrain does; `rate .9, weight .16` samples the pruned gradient
+
+All 3 x 3 convolutions of ResNet-8 after the first one take part. The baseline is dense training
+with the same seed. Before the training runs, the noise that each variant adds to the weight
+gradients is measured as in benchmarks/variance.py, relative to the variance between batches.
+
+Every run is a line of LOG. A run that LOG already has is not repeated.
 """
 
 import copy
@@ -56,14 +59,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rate .9, weight .16": {"rate": 0.9, "weight": 0.16},
 }
 MODEL = "resnet8"
-STEPS, DRAWS = 200, 16  # of `noise`
+STEPS, DRAWS = 200, 16  # training steps before noise is measured, and gradients of each kind
 
 
 def inclusion(norms: Tensor, kept: int) -> Tensor:
-    """Probabilities min(1, c |norm|) that sum to `kept`, or as near as the nonzero norms allow.
+    """Probabilities min(1, c * norm) that sum to `kept`.
 
-    norms: float64 [pixels], at least 0. With them an estimate weighted by 1 / probability has the
-    least variance among all samples of this expected size (Poisson sampling's optimum).
+    Among all samples of this expected size, an estimate weighted by 1 / probability has the least
+    variance with these probabilities (the optimum of Poisson sampling).
+
+    Args:
+        norms: Norms of the pixels, float64 [pixels], at least 0.
+        kept: Expected number of chosen pixels. If fewer norms are not 0, their number is used.
+
+    Returns:
+        The probability of each pixel, float64 [pixels].
     """
     certain = torch.zeros_like(norms, dtype=torch.bool)
     kept = min(kept, int((norms > 0).sum()))
@@ -77,10 +87,13 @@ def inclusion(norms: Tensor, kept: int) -> Tensor:
 
 
 def sample(norms: Tensor, kept: int, generator: torch.Generator) -> Tensor:
-    """1 / probability for the chosen pixels and 0 for the others, float64 like norms.
+    """Chooses `kept` pixels by systematic sampling, or all with nonzero norms if they are fewer.
 
-    Systematic: pixel i is chosen when the running sum of probabilities, moved by one uniform
-    number, passes an integer. Chooses `kept` pixels, or all nonzero ones if there are fewer.
+    Pixel i is chosen if the running sum of the probabilities, shifted by one uniform random number,
+    passes an integer at i.
+
+    Returns:
+        1 / probability for each chosen pixel and 0 for the others, float64 [pixels].
     """
     chances = inclusion(norms, kept)
     start = torch.rand((), generator=generator, dtype=torch.float64)
@@ -90,18 +103,18 @@ def sample(norms: Tensor, kept: int, generator: torch.Generator) -> Tensor:
 
 
 class SampledConvolution(torch.autograd.Function):
-    """A convolution whose backward sees a sample of the output's pixels."""
+    """A convolution whose backward pass uses a sample of the pixels of dy."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, w: Tensor, conv: "SampledConv2d") -> Tensor:
-        """y of x and w, with the geometry of `conv`."""
+        """The output, with the stride and padding of `conv`."""
         ctx.save_for_backward(x, w)
         ctx.conv = conv
         return F.conv2d(x, w, None, conv.stride, conv.padding)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:
-        """dx and dw; what is sampled for which is the module's."""
+        """The gradients of x and w. `conv.exact_input` leaves that of x exact."""
         conv, (x, w) = ctx.conv, ctx.saved_tensors
         norms = dy.double().square().sum(1).sqrt()
         if conv.exact_input:
@@ -119,20 +132,26 @@ class SampledConvolution(torch.autograd.Function):
 
 
 class SampledConv2d(nn.Conv2d):
-    """nn.Conv2d without bias that trains by `SampledConvolution`."""
+    """nn.Conv2d without bias that trains with `SampledConvolution`.
+
+    Attributes:
+        share: Share of the pixels that are kept.
+        exact_input: True if only the weight's gradient uses the sample.
+        generator: Source of the samples.
+    """
 
     share: float
     exact_input: bool
     generator: torch.Generator
 
     def forward(self, input: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, K, P, Q]."""
+        """Convolves [N, C, H, W] to [N, K, P, Q]."""
         apply: Callable[..., Tensor] = SampledConvolution.apply
         return apply(input, self.weight, self)
 
 
 def sampled(model: nn.Module, seed: int, variant: dict[str, Any]) -> None:
-    """Makes the 3 x 3 convolutions of `model` behind its first one train as `variant` says."""
+    """Changes the 3 x 3 convolutions of `model` after the first one to train with a variant."""
     share = variant.get("pixels") or variant.get("weight")
     convs = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     for number, conv in enumerate(convs[1:]):
@@ -146,10 +165,11 @@ def sampled(model: nn.Module, seed: int, variant: dict[str, Any]) -> None:
 
 
 def noise(data: datasets.Dataset, names: list[str]) -> dict[str, list[float]]:
-    """By variant: variance added to each layer's weight gradient / variance between batches.
+    """Measures the noise of variants on a network after STEPS steps at rate 0.9.
 
-    Of a network after STEPS steps at rate 0.9; DRAWS gradients each. Layers that no noise reaches
-    are left out.
+    Returns:
+        By variant, for each layer that noise reaches: the variance that is added to its weight
+        gradient / the variance of its dense weight gradient between batches.
     """
     if not names:
         return {}
@@ -173,13 +193,15 @@ def noise(data: datasets.Dataset, names: list[str]) -> dict[str, list[float]]:
 
 
 def read(log: Path) -> list[dict[str, Any]]:
-    """The lines of a log, but for a last one without its end; none if there is no such file."""
+    """The lines of a log, without an unfinished last one. A missing file has no lines."""
     return [json.loads(line) for line in log.read_text().split("\n")[:-1]] if log.exists() else []
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """A log as a table in Markdown: medians and maxima over layers, means and standard errors,
-    and Student's intervals of differences."""
+    """A log as a Markdown table: noise (median and largest of the layers) and accuracies.
+
+    Accuracies are means over seeds with standard errors, differences have Student's intervals.
+    """
     noise_of = {(line["data"], line["variant"]): line["noise"] for line in lines if "noise" in line}
     accuracy: dict[tuple[int, int, str], dict[str, dict[int, float]]] = {}
     for line in lines:
@@ -208,18 +230,19 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(help=__doc__, context_settings={"show_default": True})
 @click.argument("log", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--data-dir", type=click.Path(path_type=Path), help="[default: the shipped subset]")
-@click.option("--images", type=int, default=10_000, help="Of the training set.")
-@click.option("--epochs", type=int, default=6)
-@click.option("--seeds", type=int, default=3)
+@click.option("--data-dir", type=click.Path(path_type=Path),
+              help="Folder of Fashion-MNIST.  [default: the shipped images]")  # fmt: skip
+@click.option("--images", type=click.IntRange(1), default=10_000, help="Images to train on.")
+@click.option("--epochs", type=click.IntRange(1), default=6, help="Epochs of each run.")
+@click.option("--seeds", type=click.IntRange(1), default=3, help="Number of seeds, from 0.")
 @click.option(
     "--variant",
     "chosen",
     type=click.Choice(list(VARIANTS)),
     multiple=True,
-    help="Beside dense; may be repeated. [default: all]",
+    help="Variant to compare with dense; repeat the option for several.  [default: all]",
 )
 def main(
     log: Path,
@@ -229,7 +252,7 @@ def main(
     seeds: int,
     chosen: tuple[str, ...],
 ) -> None:
-    """Test accuracy after training with each variant, and its difference to dense, seed by seed."""
+    """Measures noise and accuracies that LOG lacks, then prints the table of all of LOG."""
     torch.set_num_threads(1)
     data = datasets.load("fashion-mnist", data_dir)
     variants = [name for name in VARIANTS if name == "dense" or name in chosen or not chosen]

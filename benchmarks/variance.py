@@ -1,8 +1,11 @@
-"""What pruning does to training: noise it adds, thresholds it predicts, densities it meets.
+"""Measures the noise that pruning adds to gradients, and the errors of predicted thresholds.
 
-python benchmarks/variance.py --json benchmarks/results/variance.json --plot docs/method.png
+    python benchmarks/variance.py [--steps N] [--draws N] [--json FILE] [--plot FILE]
 
-Trains small networks on the shipped images, then looks at fixed batches. A few minutes.
+Trains two small networks at rate 0.9 on Fashion-MNIST, in a few minutes. It compares the variance
+of pruned weight gradients of one batch with that of dense ones between batches (`noise`), the
+threshold that is predicted from earlier batches with that of the batch (`thresholds`), and the
+density that an assumed distribution of the gradient predicts with the measured one (`forms`).
 """
 
 import copy
@@ -28,14 +31,24 @@ from sparsetrain.pruning import ABS_SUM, DEFAULT_HISTORY, ELEMENTS, PruneGrad
 MODELS = ("resnet8", "plain")
 RULES = ({"rate": 0.9}, {"rate": 0.99}, *({"density": d} for d in (0.5, 0.3, 0.2, 0.1, 0.05)))
 HISTORIES = (1, 2, 4, 8, 16)
-DENSITIES = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)  # at which the two forms are asked
-ROUNDING = 1e-9  # below it no pruning reaches a layer: it lies behind all of them
-BATCH, WARM_UP = 64, 16  # images; steps that count for nothing: the first gradients are unlike
+DENSITIES = (
+    0.9,
+    0.7,
+    0.5,
+    0.3,
+    0.2,
+    0.1,
+    0.05,
+)  # predicted densities to compare with measured ones
+# Relative variance below which no pruned gradient reaches a layer: it comes after all pruned ones.
+ROUNDING = 1e-9
+BATCH = 64  # images
+WARM_UP = 16  # first steps, which are not counted, because their gradients are atypical
 Row = dict[str, Any]
 
 
 class Job:
-    """A network that trains at rate 0.9 on the shipped images, and its batches."""
+    """A network that trains at rate 0.9, and its batches."""
 
     def __init__(self, model: str, data: datasets.Dataset) -> None:
         torch.manual_seed(0)
@@ -51,11 +64,11 @@ class Job:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The training batch of a step."""
-        at = torch.arange(step * BATCH, (step + 1) * BATCH) % len(self.data.train)
-        return self.data.batch(at, datasets.stream(step))
+        indices = torch.arange(step * BATCH, (step + 1) * BATCH) % len(self.data.train)
+        return self.data.batch(indices, datasets.stream(step))
 
     def train(self, steps: int) -> Iterator[int]:
-        """Steps of SGD; yields after each backward, before the weights move."""
+        """Trains with SGD. Yields the step after each backward pass, before the weights change."""
         for step in range(steps):
             self.optimizer.zero_grad()
             gradients(self.model, *self.batch(step))
@@ -64,7 +77,7 @@ class Job:
 
 
 def gradients(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """The gradient of each convolution's weight, float64, as left in the model."""
+    """The gradient of each convolution's weight by the layer's name, float64."""
     for parameter in model.parameters():
         parameter.grad = None
     cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
@@ -76,34 +89,34 @@ def gradients(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Ten
 
 
 def batch_variance(job: Job, dense: nn.Module, draws: int) -> dict[str, float]:
-    """By layer: the variance of dense weight gradients of `draws` batches around their mean."""
-    batches = [gradients(dense, *job.batch(1000 + i)) for i in range(draws)]
+    """The variance of the weight gradients of `draws` batches around their mean, by layer."""
+    found = [gradients(dense, *job.batch(1000 + i)) for i in range(draws)]
     return {
-        name: torch.stack([one[name] for one in batches]).var(0).sum().item() for name in batches[0]
+        name: torch.stack([drawn[name] for drawn in found]).var(0).sum().item() for name in found[0]
     }
 
 
 def added_variance(
     job: Job, noisy: nn.Module, exact: dict[str, Tensor], draws: int
 ) -> dict[str, float]:
-    """By layer: the mean squared distance of `noisy`'s weight gradients of one batch from `exact`.
+    """The mean squared distance of the weight gradients of `noisy` from `exact`, by layer.
 
-    The gradients that a pruner's history needs before it prunes come first and do not count.
+    All gradients are of one batch. The first ones fill the history of the pruners and do not count.
     """
     for _ in range(DEFAULT_HISTORY):
         gradients(noisy, *job.batch(0))
     found = [gradients(noisy, *job.batch(0)) for _ in range(draws)]
     return {
-        name: fmean((one[name] - g).square().sum().item() for one in found)
+        name: fmean((drawn[name] - g).square().sum().item() for drawn in found)
         for name, g in exact.items()
     }
 
 
 def noise(job: Job, draws: int) -> list[Row]:
-    """Variance that pruning adds to each layer's weight gradient, beside that of the batch.
+    """Rows of `noise`: the variance of each layer's weight gradient under each rule.
 
-    Relative to the squared norm of the dense gradient of one batch: of pruned gradients of that
-    batch around it, and of dense gradients of other batches around their mean.
+    Both variances are relative to the squared norm of the dense gradient of one batch. The added
+    variance is that of pruned gradients of the batch, the other one that between batches.
     """
     dense = sparsetrain.revert(copy.deepcopy(job.model))
     exact = gradients(dense, *job.batch(0))
@@ -129,16 +142,17 @@ def noise(job: Job, draws: int) -> list[Row]:
 
 
 def thresholds(job: Job, steps: int, advance: Callable[[], None]) -> list[Row]:
-    """How far the mean of the last N thresholds is from the batch's own; trains `job`."""
-    own: dict[str, list[float]] = {}
+    """Rows of `thresholds`: errors of the mean of the last N thresholds. Trains `job`."""
+    # The mean of |g| in each step. The threshold is proportional to it, so relative errors agree.
+    batch_means: dict[str, list[float]] = {}
     for step in job.train(steps):
         for name, module in job.model.named_modules():
             if isinstance(module, PruneGrad) and step >= WARM_UP:
                 mean = module.state[ABS_SUM] / module.state[ELEMENTS]
-                own.setdefault(name.removesuffix(".pruner"), []).append(mean.item())
+                batch_means.setdefault(name.removesuffix(".pruner"), []).append(mean.item())
         advance()
     rows = []
-    for name, values in own.items():
+    for name, values in batch_means.items():
         for history in HISTORIES:
             errors = sorted(
                 abs(fmean(values[i - history : i]) / values[i] - 1)
@@ -157,102 +171,112 @@ def thresholds(job: Job, steps: int, advance: Callable[[], None]) -> list[Row]:
 
 
 def forms(job: Job) -> list[Row]:
-    """Densities that the normal and the lognormal form predict, against those of the gradient.
+    """Rows of `forms`: densities that a normal and a lognormal distribution predict.
 
-    Of the gradients that the pruners of the trained `job` are given for one batch; a threshold is
-    asked for by the density that the form promises.
+    They are compared with the density of the gradients that the pruners of the trained `job`
+    receive for one batch, at the threshold for which the form predicts the density.
     """
-    seen: dict[str, Tensor] = {}
+    gradient_magnitudes: dict[str, Tensor] = {}
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, given: seen.__setitem__(name, given[0].detach().abs().double().flatten())
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, grads: tuple[Tensor, ...]) -> None:
+            gradient_magnitudes[name] = grads[0].detach().abs().double().flatten()
+
+        return hook
 
     model = copy.deepcopy(job.model)
     for name, module in model.named_modules():
         if isinstance(module, PruneGrad):
-            module.register_full_backward_pre_hook(watch(name.removesuffix(".pruner")))
+            module.register_full_backward_pre_hook(keep(name.removesuffix(".pruner")))
     gradients(model, *job.batch(0))
     rows = []
-    for name, g in seen.items():
+    for name, g in gradient_magnitudes.items():
         logs = g[g > 0].log()
         share, mean = logs.numel() / g.numel(), g.mean().item()
-        spread = {"mu": logs.mean().item(), "sigma": logs.std().item(), "share": share}
+        lognormal = {"mu": logs.mean().item(), "sigma": logs.std().item(), "share": share}
         for form, density in (
             ("normal", partial(normal_density, mean=mean)),
-            ("lognormal", partial(lognormal_density, **spread)),
+            ("lognormal", partial(lognormal_density, **lognormal)),
         ):
-            for wanted in DENSITIES:
-                t = _threshold(density, wanted, mean)
-                met = (g / t).clamp(max=1).mean().item()
+            for predicted in DENSITIES:
+                t = _threshold(density, predicted, mean)
+                measured = (g / t).clamp(max=1).mean().item()
+                # No threshold leaves more than the share of nonzeros.
+                is_reached = t > mean * 1e-6
                 rows.append(
                     {"model": job.name, "layer": name, "form": form, "share": share,
-                     "predicted": wanted if t > mean * 1e-6 else share, "measured": met}
+                     "predicted": predicted if is_reached else share, "measured": measured}
                 )  # fmt: skip
     return rows
 
 
 def normal_density(t: float, mean: float) -> float:
-    """E min(1, |g| / t) of a normal g whose |g| has this mean."""
+    """E[min(1, |g| / t)] of a normal g with expectation 0 whose |g| has this mean."""
     normal, z = NormalDist(), t / mean * math.sqrt(2 / math.pi)
     return 2 * (normal.pdf(0) - normal.pdf(z)) / z + 2 * (1 - normal.cdf(z))
 
 
 def lognormal_density(t: float, mu: float, sigma: float, share: float) -> float:
-    """E min(1, |g| / t) where `share` of g is not 0 and of it log|g| is normal (mu, sigma)."""
+    """E[min(1, |g| / t)] if `share` of g is not 0, and log|g| of that is normal (mu, sigma)."""
     normal, z = NormalDist(), (math.log(t) - mu) / sigma
     below = math.exp(mu + sigma * sigma / 2) / t * normal.cdf(z - sigma)
     return share * (below + 1 - normal.cdf(z))
 
 
-def _threshold(density: Callable[[float], float], wanted: float, mean: float) -> float:
-    """The t at which `density` is `wanted`, by bisection of its logarithm."""
+def _threshold(density: Callable[[float], float], target: float, mean: float) -> float:
+    """The threshold at which `density` equals `target`, by bisection of its logarithm."""
     low, high = math.log(mean) - 14, math.log(mean) + 7
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if density(math.exp(middle)) > wanted else (low, middle)
+        low, high = (middle, high) if density(math.exp(middle)) > target else (low, middle)
     return math.exp(high)
 
 
 def plot(path: Path, content: dict[str, list[Row]]) -> None:
-    """Three panels: noise over density, threshold error over history, the forms' densities."""
-    import matplotlib
+    """Draws noise against density, threshold error against history, measured against predicted."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    axes = figure.subplots(1, 3)
     for model, color in zip(MODELS, ("tab:blue", "tab:orange"), strict=True):
         mine = {part: [r for r in rows if r["model"] == model] for part, rows in content.items()}
         reached = [r for r in mine["noise"] if r["added_variance"] > ROUNDING]
         ratio = [r["added_variance"] / r["batch_variance"] for r in reached]
         axes[0].plot([r["grad_density"] for r in reached], ratio, ".", color=color,
                      label=model)  # fmt: skip
-        for end, style in (("median_error", "-"), ("p95_error", ":")):
+        for end, name, style in (
+            ("median_error", "median", "-"),
+            ("p95_error", "95th percentile", ":"),
+        ):
             means = [
                 fmean(r[end] for r in mine["thresholds"] if r["history"] == n) for n in HISTORIES
             ]
             axes[1].plot(HISTORIES, means, style, marker=".", color=color,
-                         label=f"{model}, {end.split('_')[0]}")  # fmt: skip
+                         label=f"{model}, {name}")  # fmt: skip
     for form, color in (("normal", "tab:green"), ("lognormal", "tab:purple")):
-        mine_too = [r for r in content["forms"] if r["form"] == form]
-        axes[2].plot([r["predicted"] for r in mine_too], [r["measured"] for r in mine_too], ".",
+        found = [r for r in content["forms"] if r["form"] == form]
+        axes[2].plot([r["predicted"] for r in found], [r["measured"] for r in found], ".",
                      color=color, label=form, alpha=0.6)  # fmt: skip
     axes[0].axhline(1, color="gray", linewidth=0.8)
-    axes[0].set(xscale="log", yscale="log", xlabel="density of dy", title="noise of pruning",
-                ylabel="added variance / variance between batches")  # fmt: skip
-    axes[1].set(xscale="log", xlabel="history", ylabel="error", title="predicted threshold")
+    axes[0].set(xscale="log", yscale="log", xlabel="density of dy (nonzeros / elements)",
+                ylabel="added variance / variance between batches",
+                title="noise of pruning, each layer and rule")  # fmt: skip
+    axes[1].set(xscale="log", xlabel="history (thresholds in the mean)",
+                ylabel="abs(predicted / own threshold - 1)",
+                title="error of the predicted threshold")  # fmt: skip
     axes[1].set_xticks(HISTORIES, [str(n) for n in HISTORIES])
     axes[1].minorticks_off()
     axes[1].set_ylim(bottom=0)
     axes[2].plot([0, 1], [0, 1], color="gray", linewidth=0.8)
-    axes[2].set(xlabel="density promised", ylabel="density met", title="forms")
-    for one in axes:
-        one.legend(fontsize=8)
+    axes[2].set(xlabel="predicted density", ylabel="measured density",
+                title="density at a threshold, each layer")  # fmt: skip
+    for panel in axes:
+        panel.legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 
 def show(content: dict[str, list[Row]]) -> None:
-    """Medians over layers, as a table for each part."""
+    """Prints medians over layers, in a table for each part."""
     parts = {
         "noise": (("model", "rule"), ("grad_density", "added_variance", "batch_variance")),
         "thresholds": (("model", "history"), ("median_error", "p95_error")),
@@ -265,23 +289,27 @@ def show(content: dict[str, list[Row]]) -> None:
             key = (round(row[k], 3) if isinstance(row[k], float) else row[k] for k in keys)
             groups.setdefault(tuple(key), []).append(row)
         for key, rows in groups.items():
-            middle = (sorted(r[v] for r in rows)[len(rows) // 2] for v in values)
-            table.add_row(*map(str, key), *(f"{one:.3f}" for one in middle))
+            medians = (sorted(r[v] for r in rows)[len(rows) // 2] for v in values)
+            table.add_row(*map(str, key), *(f"{median:.3f}" for median in medians))
         Console().print(table)
 
 
 @click.command(help=__doc__)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="write the results here")
-@click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="PNG or SVG")
 @click.option(
-    "--steps", default=300, show_default=True, type=click.IntRange(40), help="of training"
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the results to this file."
 )
-@click.option("--draws", default=32, show_default=True, type=click.IntRange(2), help="of gradients")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="of Fashion-MNIST")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path),
+              help="Draw the results into this PNG or SVG file.")  # fmt: skip
+@click.option("--steps", default=300, show_default=True, type=click.IntRange(40),
+              help="Training steps of each network.")  # fmt: skip
+@click.option("--draws", default=32, show_default=True, type=click.IntRange(2),
+              help="Gradients for each variance.")  # fmt: skip
+@click.option("--data-dir", type=click.Path(path_type=Path),
+              help="Folder of Fashion-MNIST.  [default: the shipped images]")  # fmt: skip
 def main(
     json_path: Path | None, plot_path: Path | None, steps: int, draws: int, data_dir: Path | None
 ) -> None:
-    """See the module."""
+    """Trains and measures all networks, prints tables and writes the files."""
     torch.set_num_threads(1)
     data = datasets.load("fashion-mnist", data_dir)
     content: dict[str, list[Row]] = {"noise": [], "thresholds": [], "forms": []}

@@ -52,6 +52,8 @@ def test_the_headline_has_the_longest_runs_with_their_processors(results):
     _, _, *rows = results.headline_table(results.committed()).splitlines()
     assert [row.split(" | ")[:2] for row in rows] == [
         ["| `plain` (conv-ReLU), rate 0.9", "AMD Zen 4, 1 thread"],
+        ["| `plain` (conv-ReLU), rate 0.99", "AMD Zen 4, 1 thread"],
+        ["| `plain` (conv-ReLU), density 0.2", "AMD Zen 4, 1 thread"],
         ["| ResNet-20, rate 0.9", "Intel Emerald Rapids, 1 thread"],
     ]
 

@@ -1,4 +1,4 @@
-"""The sampling that benchmarks/sampling.py judges is what it says: fixed in size, unbiased."""
+"""benchmarks/sampling.py: samples of a fixed size, unbiased gradients, and the table."""
 
 import importlib
 
@@ -7,26 +7,25 @@ import torch
 from helpers.paths import BENCHMARKS
 from torch import nn
 
-FOLDER = BENCHMARKS
 DRAWS = 4000
 
 
 @pytest.fixture
 def sampling(monkeypatch):
-    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.syspath_prepend(BENCHMARKS)
     return importlib.import_module("sampling")
 
 
-def test_probabilities_by_hand(sampling):
-    """Of 10, 1, 1, 0 and 2 take 3: 10 is certain, the others share 2 as 1 : 1 : 2."""
+def test_probabilities_follow_the_norms_and_are_at_most_1(sampling):
+    """3 of the norms 10, 1, 1, 0, 2: 10 is certain, the others share 2 in the ratio 1 : 1 : 2."""
     norms = torch.tensor([10.0, 1, 1, 0, 2], dtype=torch.float64)
     assert sampling.inclusion(norms, 3).tolist() == [1, 0.5, 0.5, 0, 1]
     assert sampling.inclusion(norms, 5).tolist() == [1, 1, 1, 0, 1]
     assert sampling.inclusion(torch.zeros(4, dtype=torch.float64), 2).tolist() == [0] * 4
 
 
-def test_samples_have_one_size_and_the_probabilities(sampling):
-    """A share of n draws is off by more than 5 standard errors once in 1.7 million."""
+def test_samples_have_a_fixed_size_and_the_given_probabilities(sampling):
+    """A correct frequency is off by more than 5 standard errors once in 1.7 million tests."""
     generator = torch.Generator().manual_seed(1)
     norms = torch.randn(200, generator=generator, dtype=torch.float64).exp()
     chances = sampling.inclusion(norms, 32)
@@ -39,9 +38,9 @@ def test_samples_have_one_size_and_the_probabilities(sampling):
     assert (((drawn > 0).double().mean(0) - chances).abs() <= 5 * error + 1e-12).all()
 
 
-@pytest.mark.parametrize(("what", "exact"), [("pixels", False), ("weight", True)])
-def test_gradients_are_unbiased(sampling, what, exact):
-    """Of a strided convolution: means over draws within 6 standard errors, element by element."""
+@pytest.mark.parametrize(("variant", "input_is_exact"), [("pixels", False), ("weight", True)])
+def test_gradients_are_unbiased(sampling, variant, input_is_exact):
+    """The mean over draws of every element is within 6 standard errors, for a strided layer."""
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(2, 3, 9, 9, generator=generator)
     dy = torch.randn(2, 4, 5, 5, generator=generator)
@@ -54,21 +53,23 @@ def test_gradients_are_unbiased(sampling, what, exact):
         conv(inputs).backward(dy)
         return inputs.grad.clone(), conv.weight.grad.clone()
 
-    wanted = gradients()
-    sampling.sampled(model, 0, {what: 0.3})
+    exact_gradients = gradients()
+    sampling.sampled(model, 0, {variant: 0.3})
     drawn = [gradients() for _ in range(DRAWS // 4)]
-    for i, right in enumerate(wanted):
-        all_draws = torch.stack([one[i] for one in drawn]).double()
-        spread = all_draws.std(0) / len(drawn) ** 0.5
-        error = (all_draws.mean(0) - right.double()).abs()
-        assert (error <= 6 * spread + 1e-5).all()
-        assert (spread.max() > 0) == (i == 1 or not exact)
+    for i, exact in enumerate(exact_gradients):
+        draws = torch.stack([pair[i] for pair in drawn]).double()
+        standard_error = draws.std(0) / len(drawn) ** 0.5
+        error = (draws.mean(0) - exact.double()).abs()
+        assert (error <= 6 * standard_error + 1e-5).all()
+        is_weight = i == 1
+        assert (standard_error.max() > 0) == (is_weight or not input_is_exact)
 
 
-def test_the_table(sampling):
-    """Dense 80 and 82, the other 79 and 83: means 81 +- 1 and 81 +- 2, differences -1 and 1.
+def test_the_table_has_means_standard_errors_and_paired_differences(sampling):
+    """Dense 80 and 82, the variant 79 and 83: means 81 +- 1 and 81 +- 2, differences -1 and 1.
 
-    Their mean is 0, its standard error 1, and Student's 97.5 % of one degree of freedom 12.71.
+    The mean difference is 0 and its standard error 1. Student's 97.5% quantile of one degree of
+    freedom is 12.71. Noise of other data (b) is ignored.
     """
     run = {"data": "a", "images": 1000, "epochs": 2}
     lines = [

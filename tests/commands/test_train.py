@@ -78,7 +78,7 @@ def test_all_outputs_show_the_same_run(tmp_path, train):
     for layer in content["layers"]:
         assert layer["name"] in done.stdout and layer["name"] in page.read_text()
     assert f"Checkpoint: {saved}" in done.stdout and f"Report: {page}" in done.stdout
-    for what in ("command", "machine", "sparsetrain", "torch", "Python", "data", "setting"):
+    for what in ("command", "machine", "sparsetrain", "torch", "Python", "data", "training"):
         assert f"<dt>{what}</dt>" in page.read_text()
 
     scalars = accumulator.EventAccumulator(str(board)).Reload()

@@ -69,7 +69,7 @@ def time_parts(groups: Sequence[RunGroup]) -> Figure | None:
         for label, mean in means.items()
     ]
     text = (
-        "Time of the forward and backward pass of the last training step on this CPU, measured by "
+        "Time of the forward and backward pass of the last training step on the CPU, measured by "
         "PyTorch's profiler; mean over seeds. It is wall-clock time, so other programs on the "
         "machine affect it."
     )

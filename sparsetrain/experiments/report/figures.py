@@ -79,26 +79,28 @@ def models(groups: Sequence[RunGroup]) -> list[str]:
     return list(dict.fromkeys(group.model for group in groups))
 
 
-def _visible_range(values: Sequence[float], best: float) -> tuple[list[float], str]:
+def _visible_range(
+    values: Sequence[float], reference: float, reference_name: str
+) -> tuple[list[float], str]:
     """The range of an axis in percentage points, and a sentence about values outside of it.
 
-    The range has all values that are at most FARTHEST_SHOWN from `best`.
+    The range has all values that are at most FARTHEST_SHOWN from `reference`.
     """
-    near = [value for value in (*values, best) if abs(value - best) <= FARTHEST_SHOWN]
+    near = [value for value in (*values, reference) if abs(value - reference) <= FARTHEST_SHOWN]
     edge = 0.12 * (max(near) - min(near)) + 0.1
-    far = len(near) <= len(values)
-    note = (
-        f" Values more than {FARTHEST_SHOWN:g} percentage points away are only in the table."
-        if far
-        else ""
-    )
+    note = ""
+    if len(near) <= len(values):
+        note = (
+            f" Values more than {FARTHEST_SHOWN:g} percentage points from {reference_name} are "
+            "only in the table."
+        )
     return [min(near) - edge, max(near) + edge], note
 
 
 def frontier(groups: Sequence[RunGroup]) -> Figure:
     """Test accuracy against the density of the outputs' gradients."""
     accuracies = [group.accuracy.mean * 100 for group in groups if group.accuracy]
-    frame, note = _visible_range(accuracies, max(accuracies, default=0.0))
+    frame, note = _visible_range(accuracies, max(accuracies, default=0.0), "the best")
     traces: list[Trace] = []
     for color, model in zip(COLORS * 9, models(groups), strict=False):
         shown = [
@@ -167,7 +169,7 @@ def frontier(groups: Sequence[RunGroup]) -> Figure:
 
 def _speedups_text(group: RunGroup) -> str:
     """The speedups of a group, for the text shown when the pointer is over its mark."""
-    found = {"on this CPU": group.speedup, "on the accelerator": group.chip_speedup}
+    found = {"on the CPU": group.speedup, "on the accelerator": group.chip_speedup}
     gains = [f"{gain.mean:.2f}x {where}" for where, gain in found.items() if gain is not None]
     return ", ".join(gains)
 
@@ -182,7 +184,7 @@ def differences(groups: Sequence[RunGroup]) -> Figure | None:
     ends = [end * 100 for d in found_all for end in (d.low, d.high) if end is not None]
     # An interval with a farther end is cut off at the edge of the chart.
     within = [end for end in ends if abs(end) <= FARTHEST_SHOWN]
-    frame, note = _visible_range([*(d.mean * 100 for d in found_all), *within], 0.0)
+    frame, note = _visible_range([*(d.mean * 100 for d in found_all), *within], 0.0, "0")
     traces: list[Trace] = []
     for model in models(paired):
         shown = [group for group in paired if group.model == model]

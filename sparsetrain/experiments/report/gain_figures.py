@@ -11,13 +11,13 @@ from sparsetrain.experiments.report.figures import COLORS, Figure, Trace, format
 
 
 def speedups(groups: Sequence[RunGroup]) -> Figure | None:
-    """The speedups on this CPU and the accelerator's gains; None if no run finished."""
+    """The speedups on the CPU and the accelerator's gains; None if no run finished."""
     finished = [group for group in groups if group.chip_speedup is not None]
     if not finished:
         return None
     gains = {
-        "this CPU: speedup, wall clock": [group.speedup for group in finished],
-        "this CPU: speedup, processor time": [group.cpu_speedup for group in finished],
+        "CPU: speedup, wall clock": [group.speedup for group in finished],
+        "CPU: speedup, processor time": [group.cpu_speedup for group in finished],
         "accelerator: speedup": [group.chip_speedup for group in finished],
         "accelerator: energy gain": [group.energy_gains.get(PRICE_TABLE) for group in finished],
     }
@@ -33,7 +33,7 @@ def speedups(groups: Sequence[RunGroup]) -> Figure | None:
     return Figure(
         "speedups",
         "Speedups and energy gains",
-        "This CPU: time of a dense run's training step over that of the pruned run with the same "
+        "CPU: time of a dense run's training step over that of the pruned run with the same "
         "seed, mean over all steps. Other programs on the machine affect the wall-clock time. "
         "Accelerator: gains over its dense twin, from the tensors of the last step; energy "
         f"includes DRAM and uses the price table {PRICE_TABLE}. Means over seeds with standard "

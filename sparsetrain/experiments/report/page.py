@@ -113,7 +113,7 @@ def sections(groups: Sequence[RunGroup]) -> list[Figure]:
         figures.curves(groups),
         figures.densities(groups),
         cost_figures.time_parts(groups),
-        cost_figures.chip(groups, "dense_cycles", "cycles", "cycles", "Mcycles"),
+        cost_figures.chip(groups, "dense_cycles", "cycles", "cycles", "million cycles"),
         cost_figures.chip(groups, "dense_energy", "energy", "energy", "µJ"),
         gain_figures.energy_band(groups),
         cost_figures.roofline(groups),
@@ -136,9 +136,9 @@ def tiles(groups: Sequence[RunGroup]) -> dict[str, list[Tile]]:
                 difference = format_difference(group.difference)
                 shown.append(Tile(difference, f"{group.rule} minus dense, percentage points"))
             density = format_estimate(group.grad_density, digits=3)
-            shown.append(Tile(density, "density of dy, the gradient of the convolutions' outputs"))
+            shown.append(Tile(density, "density of dy, the gradients of the outputs"))
             for gain, label in (
-                (group.cpu_speedup, "training step on this CPU: speedup, processor time"),
+                (group.cpu_speedup, "training step: speedup in processor time"),
                 (group.chip_speedup, "accelerator over its dense twin: speedup"),
                 (group.energy_gains.get(PRICE_TABLE), "accelerator over its dense twin: energy"),
             ):
