@@ -17,6 +17,7 @@ from sparsetrain.experiments.formats.fields import (
     Ratio,
     Record,
     Share,
+    Threads,
     Unit,
 )
 from sparsetrain.experiments.formats.runs import Machine
@@ -45,7 +46,7 @@ class ConvRow(Record):
     """Density of x (`forward`) or dy (`backward`). The other operand is dense."""
     zeros: Literal["uniform", "recorded"]
     """Zeros at random places, or a gradient recorded in training and pruned to the density."""
-    threads: Positive
+    threads: Threads
     """Threads of all operators."""
     dense_ms: Milliseconds
     """Time of PyTorch in this memory format."""
@@ -102,7 +103,7 @@ class PruneRow(Record):
     """Data type of the tensor."""
     elements: Positive
     """Elements of the tensor."""
-    threads: Positive
+    threads: Threads
     """Threads of both operators."""
     clone_ms: Milliseconds
     """Time of `torch.clone`."""

@@ -19,6 +19,7 @@ from sparsetrain.experiments.formats.fields import (
     Record,
     Seconds,
     Share,
+    Threads,
     fields_of,
     optional_fields,
     settings_as_options,
@@ -35,7 +36,7 @@ class Machine(Record):
     """Cores that the operating system shows."""
     capability: str
     """Instruction set that PyTorch uses."""
-    threads: Positive
+    threads: Threads
     """Threads of PyTorch's and SparseTrain's operators."""
     torch: str
     """Version of PyTorch."""
