@@ -42,10 +42,10 @@ function draw(key, width) {
     const part = controlValue(key, "input");
     const count = (traces) => new Set(traces.flatMap((trace) => trace.y)).size;
     const tracesOf = (choice) => chart.data.filter((_, i) => chart.trace_choices[i] === choice);
-    // The chart's height fits the choice with the most layers. Three more rows hold the axis.
+    // The chart's height fits the choice with the most layers. Legend and axis need six more rows.
     const most = Math.max(...chart.trace_choices.map((choice) => count(tracesOf(choice))));
     data = data.map((trace) => filtered(trace, part));
-    height = Math.max(200, (height * (3 + count(data))) / (3 + most));
+    height = Math.max(200, (height * (6 + count(data))) / (6 + most));
   }
   const axis = (options) => ({ automargin: true, ...options });
   const layout = {
