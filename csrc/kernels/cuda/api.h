@@ -21,11 +21,11 @@ namespace sparsetrain::cuda {
 int64_t prune_scratch_bytes(int64_t elements);
 
 // Prunes grad[elements] into out[elements], bit for bit as the CPU does (cpu/prune.h has the rule).
-//   grad, out  do not overlap; aligned to 16 bytes they are accessed in whole packs, else one by
-//   one threshold  one double, rounded to T by rounded_threshold() rng        two int64: the Philox
-//   key and the Philox counter of element 0 scratch    prune_scratch_bytes(elements), aligned to 16
-//   bytes stats      three doubles, written: the sum of |grad|, the nonzeros of grad, the nonzeros
-//   of out
+//   grad, out  do not overlap; read and written 16 bytes at a time if aligned to that
+//   threshold  one double, rounded to T by rounded_threshold()
+//   rng        two int64: the Philox key and the Philox counter of element 0
+//   scratch    prune_scratch_bytes(elements), aligned to 16 bytes
+//   stats      three doubles, written: sum of |grad|, nonzeros of grad, nonzeros of out
 template <class T>
 cudaError_t prune(const T* grad, T* out, int64_t elements, const double* threshold,
                   const int64_t* rng, void* scratch, double* stats, cudaStream_t stream);

@@ -2,14 +2,13 @@
 // spmm.h multiplies them, and csrc/torch/cuda/cusparse_conv.cpp calls both. Both gradients are
 // products of a CSR matrix, which holds the nonzeros of dy, and a dense matrix:
 //
-// grad_weight: dw[tap] [K, C] = dy [K, pixels] * x[tap] [pixels, C], one product a tap. `pixels`
-// are
-//   the pixels of x with its padding, [N, Hp, Wp]. Output pixel (n, p, q) becomes the column of the
-//   pixel that tap (0, 0) reads for it. x[tap] is the same memory, beginning tap_shift() pixels
-//   later, so that all taps share one CSR matrix and one copy of x.
-// grad_input: dx [N*H*W, C] = patches [N*H*W, R*S*K] * w [R*S*K, C], one product. A row of
-// `patches`
-//   holds the elements of dy that the taps connect with one pixel of x.
+//   grad_weight   dw[tap] [K, C] = dy [K, pixels] * x[tap] [pixels, C], one product a tap
+//   grad_input    dx [N*H*W, C] = patches [N*H*W, R*S*K] * w [R*S*K, C], one product
+//
+// `pixels` are the pixels of x with its padding, [N, Hp, Wp]. Output pixel (n, p, q) becomes the
+// column of the pixel that tap (0, 0) reads for it. x[tap] is the memory of x from tap_shift()
+// pixels on, so that all taps share one CSR matrix and one copy of x. A row of `patches` holds the
+// elements of dy that the taps connect with one pixel of x.
 //
 // Order of calls: mark_nonzeros() once; count_entries() for each wanted matrix; then the host reads
 // the number of entries and allocates; write_csr() for each matrix. All enqueue on `stream`,

@@ -20,12 +20,11 @@ constexpr int64_t channel_pitch(int64_t channels) {
 // Both functions take the operands of one gradient, as device pointers aligned to 16 bytes:
 //   csr    of csr.h, with at least one entry
 //   dense  kGradInput: w [R,S,K,C]. kGradWeight: x with its padding, [N,Hp,Wp,pitch].
-//   out    kGradInput: dx [N,H,W,C] of T. kGradWeight: dw [R,S,K,pitch] of Storage<T>::Compute,
-//   whose
-//          channels from C on are not written.
-// pitch is channel_pitch<T>(C). Sums are of type Storage<T>::Compute, and equal operands give equal
-// bits. dw keeps that type because its rows are as long as the batch has pixels, and cuSPARSE does
-// not document the precision in which it keeps partial sums of a narrower result.
+//   out    kGradInput: dx [N,H,W,C] of T. kGradWeight: dw [R,S,K,pitch] of Storage<T>::Compute.
+// pitch is channel_pitch<T>(C). The channels of dw from C on are not written. Sums are of type
+// Storage<T>::Compute, and equal operands give equal bits. dw keeps that type because its rows are
+// as long as the batch has pixels, and cuSPARSE does not document the precision in which it keeps
+// partial sums of a narrower result.
 
 // Writes the number of bytes of scratch that spmm needs to *bytes.
 template <class T>
