@@ -232,5 +232,5 @@ def test_tune_fits_costs_that_auto_can_use(monkeypatch):
         for units in table["cuda"][tuning_cuda.architecture()][precision].values():
             assert any(units[u] for u in tuning_cuda.DENSE_UNITS)
             assert any(units[u] for u in tuning_cuda.SPARSE_UNITS)
-    told = sparsetrain.explain((8, 64, 28, 28), (64, 64, 3, 3), 1, 1, device="cuda")
-    assert told.forward.dense_ms > 0 and told.forward.sparse_ms > 0
+    explanation = sparsetrain.explain((8, 64, 28, 28), (64, 64, 3, 3), 1, 1, device="cuda")
+    assert explanation.forward.dense_ms > 0 and explanation.forward.sparse_ms > 0

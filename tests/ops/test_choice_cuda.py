@@ -111,9 +111,9 @@ def test_counts_are_those_of_a_random_mask(stride, density):
     rows = F.unfold(mask.float(), 3, stride=stride).transpose(1, 2).reshape(n * p * q, -1) != 0
     expected = {"forward": bytes_of(rows, 2)}  # 300 columns of 256
     dy = torch.rand(n, 40, p, q, generator=g) < density  # of 40 channels, or it takes a while
-    spread = torch.zeros(n, 40, size + 2, size + 2)
-    spread[:, :, 2 : 2 + p * stride[0] : stride[0], 2 : 2 + q * stride[1] : stride[1]] = dy
-    rows = F.unfold(spread, 3).transpose(1, 2).reshape(n * size * size, -1) != 0
+    stretched = torch.zeros(n, 40, size + 2, size + 2)
+    stretched[:, :, 2 : 2 + p * stride[0] : stride[0], 2 : 2 + q * stride[1] : stride[1]] = dy
+    rows = F.unfold(stretched, 3).transpose(1, 2).reshape(n * size * size, -1) != 0
     narrow = _C.ConvShape(n, c, size, size, 40, 3, 3, *stride)
     expected["grad_input"] = bytes_of(rows, 1)
     expected["grad_weight"] = bytes_of(dy.transpose(0, 1).reshape(40, -1), 1)

@@ -181,9 +181,9 @@ runpy.run_path("setup.py", run_name="__main__")
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
     )
-    told = f"sparsetrain: building for the CPU only: {reason}".replace("FOLDER", str(tmp_path))
+    line = f"sparsetrain: building for the CPU only: {reason}".replace("FOLDER", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert told in done.stdout.splitlines()
+    assert line in done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,9 @@ runpy.run_path("setup.py", run_name="__main__")
 )
 def test_explain_reports_what_cuda_runs(options, backend, reason):
     batch, groups = options.pop("batch", 8), options.get("groups", 1)
-    told = explain((batch, 64, 32, 32), (64, 64 // groups, 3, 3), 1, 1, device="cuda", **options)
-    for choice in vars(told).values():
+    weight_shape = (64, 64 // groups, 3, 3)
+    explanation = explain((batch, 64, 32, 32), weight_shape, 1, 1, device="cuda", **options)
+    for choice in vars(explanation).values():
         assert (choice.backend, choice.reason) == (backend, reason)
         assert choice.dense_ms != choice.dense_ms  # NaN: unknown
 
@@ -212,21 +213,21 @@ def test_explain_reports_what_cuda_runs(options, backend, reason):
 def test_explain_reports_what_cusparse_runs():
     """cuSPARSE runs gradients whose matrices have below 2^31 entries."""
 
-    def told(batch, **options):
+    def backends(batch, **options):
         choices = explain((batch, 64, 32, 32), (64, 64, 3, 3), 1, 1, device="cuda", **options)
         return {name: (c.backend, c.reason) for name, c in vars(choices).items()}
 
-    assert told(8, backend="cusparse") == {
+    assert backends(8, backend="cusparse") == {
         "forward": ("dense", "cuSPARSE runs gradients only"),
         "grad_input": ("cusparse", "asked for"),
         "grad_weight": ("cusparse", "asked for"),
     }
-    assert told(8192, backend="cusparse") == {
+    assert backends(8192, backend="cusparse") == {
         "forward": ("dense", "cuSPARSE runs gradients only"),
         "grad_input": ("dense", "too large for cuSPARSE's 32-bit indices"),
         "grad_weight": ("cusparse", "asked for"),
     }
-    assert "cusparse" not in str(told(8, backend="auto", grad_density=0.01))
+    assert "cusparse" not in str(backends(8, backend="auto", grad_density=0.01))
 
 
 def test_backend_cusparse_works_on_fake_cuda_tensors():

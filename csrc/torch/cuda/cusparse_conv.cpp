@@ -28,16 +28,16 @@ template <class T>
 class Gradients {
  public:
   Gradients(const ConvShape& s, const at::Tensor& dy)
-      : s_(s),
+      : shape_(s),
         dy_(pixels_of(dy)),
         bits_(empty(cuda::nonzero_words(s), at::kInt)),
         entries_(empty(2, at::kLong)) {
-    C10_CUDA_CHECK(cuda::mark_nonzeros(s_, in<T>(dy_), out<uint32_t>(bits_), stream()));
+    C10_CUDA_CHECK(cuda::mark_nonzeros(shape_, in<T>(dy_), out<uint32_t>(bits_), stream()));
   }
 
   void count(Pass pass) {
-    counts(pass) = empty(cuda::counts_bytes(s_, pass), at::kByte);
-    C10_CUDA_CHECK(cuda::count_entries(s_, pass, in<uint32_t>(bits_), out<void>(counts(pass)),
+    counts(pass) = empty(cuda::counts_bytes(shape_, pass), at::kByte);
+    C10_CUDA_CHECK(cuda::count_entries(shape_, pass, in<uint32_t>(bits_), out<void>(counts(pass)),
                                        out<int64_t>(entries_) + index(pass), stream()));
   }
   void wait() { entries_ = entries_.cpu(); }
@@ -49,21 +49,21 @@ class Gradients {
       result.zero_();
       return;
     }
-    const int64_t rows = cuda::csr_rows(s_, pass);
+    const int64_t rows = cuda::csr_rows(shape_, pass);
     const at::Tensor start = empty(rows + 1, at::kInt), column = empty(entries, at::kInt);
     const at::Tensor value = empty(entries, dy_.scalar_type());
     const cuda::Csr<T> csr{
-        rows,         cuda::csr_columns(s_, pass), entries, out<int>(start), out<int>(column),
+        rows,         cuda::csr_columns(shape_, pass), entries, out<int>(start), out<int>(column),
         out<T>(value)};
-    C10_CUDA_CHECK(cuda::write_csr(s_, pass, in<T>(dy_), in<uint32_t>(bits_),
+    C10_CUDA_CHECK(cuda::write_csr(shape_, pass, in<T>(dy_), in<uint32_t>(bits_),
                                    in<void>(counts_[index(pass)]), csr, stream()));
     const cusparseHandle_t handle = at::cuda::getCurrentCUDASparseHandle();
     size_t bytes = 0;
-    TORCH_CUDASPARSE_CHECK(
-        cuda::spmm_scratch_bytes(handle, s_, pass, csr, in<T>(dense), out<void>(result), &bytes));
+    TORCH_CUDASPARSE_CHECK(cuda::spmm_scratch_bytes(handle, shape_, pass, csr, in<T>(dense),
+                                                    out<void>(result), &bytes));
     const at::Tensor scratch = empty(static_cast<int64_t>(bytes), at::kByte);
     TORCH_CUDASPARSE_CHECK(
-        cuda::spmm(handle, s_, pass, csr, in<T>(dense), out<void>(result), out<void>(scratch)));
+        cuda::spmm(handle, shape_, pass, csr, in<T>(dense), out<void>(result), out<void>(scratch)));
   }
 
  private:
@@ -74,7 +74,7 @@ class Gradients {
     return at::empty({n}, dy_.options().dtype(type));
   }
 
-  ConvShape s_;
+  ConvShape shape_;
   at::Tensor dy_, bits_, entries_, counts_[2];  // wait() moves entries_ to the host
 };
 
