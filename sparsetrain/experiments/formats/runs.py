@@ -90,7 +90,7 @@ class PassRecord(Record):
     name: str
     """Name of the layer."""
     pass_: PassName = Field(alias="pass")
-    """The pass: y, dx or dw."""
+    """The convolution."""
     macs: Count
     """Multiplications that the chip `sparsetrain168` does."""
     dense_macs: Count

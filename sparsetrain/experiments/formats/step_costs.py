@@ -98,7 +98,7 @@ class LayerCost(Record):
     name: str
     """Name of the layer. The second call of a weight in a step is `name#2`."""
     pass_: PassName = Field(alias="pass")
-    """The pass: y, dx or dw."""
+    """The convolution."""
     macs: Count
     """Multiplications that the chip does."""
     dense_macs: Count
