@@ -91,13 +91,15 @@ def judge(work: accel.Workload) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--model", "name", default="resnet18", show_default=True)
-@click.option("--steps", default=150, show_default=True, type=click.IntRange(20))
-@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
-@click.option(
-    "--rate", default=0.9, show_default=True, type=float, help="Of pruning in training; 0: none."
-)
-@click.option("--json", "json_file", type=click.Path(path_type=Path))
+@click.option("--model", "name", default="resnet18", show_default=True, help="Name of the network.")
+@click.option("--steps", default=150, show_default=True, type=click.IntRange(20),
+              help="Training steps. Steps 20 and STEPS are recorded.")  # fmt: skip
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1),
+              help="Images in a training step.")  # fmt: skip
+@click.option("--rate", default=0.9, show_default=True, type=float,
+              help="Pruning rate in training; 0 trains dense.")  # fmt: skip
+@click.option("--json", "json_file", type=click.Path(path_type=Path),
+              help="Write the results to this file.")  # fmt: skip
 def main(name: str, steps: int, batch_size: int, rate: float, json_file: Path | None) -> None:
     """Train a network, record steps, and print the errors of the closed form."""
     torch.manual_seed(0)
@@ -116,23 +118,15 @@ def main(name: str, steps: int, batch_size: int, rate: float, json_file: Path | 
         cross_entropy(model(images), labels).backward()
         optimizer.step()
     table = Table(title=f"{name}: closed form / simulator - 1, in percent")
-    for column in (
-        "step recorded",
-        "x",
-        "dy",
-        "speedup",
-        "input",
-        "step",
-        *accel.PASSES,
-        "p95",
-        "worst",
-    ):
+    densities = ("density of x", "density of dy")
+    errors_of = ("step", *accel.PASSES, "p95", "worst")
+    for column in ("step recorded", *densities, "speedup", "estimated from", *errors_of):
         table.add_column(column, justify="right")
     for title, result in results.items():
         for source in ("maps", "densities"):
             numbers = [f"{100 * value:+.2f}" for value in result[source].values()]
-            densities = (f"{result[key]:.2f}" for key in ("x_density", "dy_density", "speedup"))
-            table.add_row(title, *densities, source, *numbers)
+            step = (f"{result[key]:.2f}" for key in ("x_density", "dy_density", "speedup"))
+            table.add_row(title, *step, source, *numbers)
     console = Console()
     console.width = max(console.width, 130)
     console.print(table)

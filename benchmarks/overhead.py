@@ -51,9 +51,10 @@ def cases() -> dict[str, Callable[[], object]]:
 
 
 @click.command()
-@click.option("--calls", default=5000, show_default=True, type=click.IntRange(1), help="A case.")
+@click.option("--calls", default=5000, show_default=True, type=click.IntRange(1),
+              help="Timed calls of each case.")  # fmt: skip
 def main(calls: int) -> None:
-    """Times every case CALLS times, the cases taking turns, and prints the medians."""
+    """Time all cases in turn and print the median time of each."""
     torch.set_num_threads(1)
     timed = cases()
     for call in timed.values():

@@ -34,7 +34,7 @@ BLOCK, INSIDE, ALEXNET = (0.70, 0.35), (0.45, 0.28), (0.5, 0.35, 0.3, 0.3)
 PRUNED = {"alexnet": 0.08, "resnet18": 0.30, "resnet34": 0.30, "resnet152": 0.20}
 UNPRUNED = {"alexnet": 0.28, "resnet18": 1.0, "resnet34": 1.0, "resnet152": 1.0}
 # Densities of dy, and of x without the first layer, that `benchmarks/model_error.py` measured after
-# 150 steps on Fashion-MNIST at rate .9. The deeper ResNets are assumed to be like ResNet-18.
+# 150 steps on Fashion-MNIST at rate 0.9. The deeper ResNets are assumed to be like ResNet-18.
 MEASURED = {"alexnet": 0.07, "resnet18": 0.40, "resnet34": 0.40, "resnet152": 0.40}
 MEASURED_X = {"alexnet": 0.34, "resnet18": 0.55, "resnet34": 0.55, "resnet152": 0.55}
 SPEED, ENERGY = 2.7, 2.2  # the paper's averages
@@ -120,12 +120,12 @@ def scenarios() -> list[tuple[str, dict[str, float], float | None, accel.Config,
     ports = [(f"port {n} bytes a cycle", accel.chip(port_bytes_per_cycle=n)) for n in (4, 16)]
     return [
         ("default", PRUNED, 1.0, chip, BATCH),
-        ("dy as we measured it at rate .9", MEASURED, 1.0, chip, BATCH),
+        ("dy as we measured it at rate 0.9", MEASURED, 1.0, chip, BATCH),
         ("x and dy as we measured them", MEASURED, None, chip, BATCH),
         ("no pruning", UNPRUNED, 1.0, chip, BATCH),
         ("x a fifth sparser", PRUNED, 0.8, chip, BATCH),
         ("x a quarter denser", PRUNED, 1.25, chip, BATCH),
-        ("x a quarter denser, dy .36 .20 .08", {**PRUNED, "resnet18": 0.36, "resnet34": 0.36},
+        ("x a quarter denser, dy 0.36 0.20 0.08", {**PRUNED, "resnet18": 0.36, "resnet34": 0.36},
          1.25, chip, BATCH),
         *((name, PRUNED, 1.0, other, BATCH) for name, other in ports),
         ("batch 1", PRUNED, 1.0, chip, 1),
@@ -162,7 +162,8 @@ def findings(assumptions: dict[str, dict[str, Any]]) -> str:
 
 
 @click.command()
-@click.option("--json", "json_file", type=click.Path(path_type=Path))
+@click.option("--json", "json_file", type=click.Path(path_type=Path),
+              help="Write the results to this file.")  # fmt: skip
 def main(json_file: Path | None) -> None:
     """Print speed and energy of each network, and their means under other assumptions."""
     console = Console()
@@ -170,7 +171,7 @@ def main(json_file: Path | None) -> None:
     keys = [(name, dataset) for name in NETWORKS for dataset in DATASETS]
     works: dict[tuple[Any, ...], accel.Workload] = {}
     table = Table(title=f"gains over the dense twin, default densities, batch {BATCH}")
-    for column in ("network", "speed", "forward", "GTA", "GTW", "energy chip/total (eyeriss)"):
+    for column in ("network", "speed", *accel.PASSES, "energy chip/total (eyeriss)"):
         table.add_column(column, justify="left" if column == "network" else "right")
     means = Table(title="mean of the networks under other assumptions")
     for column in ("assumption", "speed", *(f"{name} chip/total" for name in accel.PRICES)):

@@ -31,15 +31,7 @@ from sparsetrain.pruning import ABS_SUM, DEFAULT_HISTORY, ELEMENTS, PruneGrad
 MODELS = ("resnet8", "plain")
 RULES = ({"rate": 0.9}, {"rate": 0.99}, *({"density": d} for d in (0.5, 0.3, 0.2, 0.1, 0.05)))
 HISTORIES = (1, 2, 4, 8, 16)
-DENSITIES = (
-    0.9,
-    0.7,
-    0.5,
-    0.3,
-    0.2,
-    0.1,
-    0.05,
-)  # predicted densities to compare with measured ones
+DENSITIES = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)  # predicted ones, to compare with measured ones
 # Relative variance below which no pruned gradient reaches a layer: it comes after all pruned ones.
 ROUNDING = 1e-9
 BATCH = 64  # images
