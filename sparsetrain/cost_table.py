@@ -22,8 +22,7 @@ def costs() -> CostTable:
     None come for GPUs, so that ``"auto"`` is dense on CUDA until they are measured.
 
     Returns:
-        A dict of nested dicts, which ``set_costs`` accepts. It has
-        these entries:
+        A dict of nested dicts, which ``set_costs`` accepts, with these entries:
 
         - ``"isa"``: the instruction set that the costs belong to, such as ``"avx2"``.
         - ``"float32"``, ``"bfloat16"``, ``"float16"``: ``{pass: {unit: ns}}``, in one thread. The

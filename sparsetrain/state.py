@@ -35,8 +35,7 @@ def pruning_state(model: nn.Module) -> dict[str, Any]:
         model: A converted model, or one that contains a ``PruneGrad``.
 
     Returns:
-        A dict that ``torch.load(weights_only=True)`` accepts. It has
-        these entries:
+        A dict that ``torch.load(weights_only=True)`` accepts, with these entries:
 
         - ``"version"``: 2.
         - ``"world_size"``, ``"rank"``: those of this process.
@@ -103,6 +102,7 @@ def _checked(state: Any, pruners: dict[str, PruneGrad]) -> dict[str, Tensor]:
     """Checks all that does not depend on `strict`; returns the saved tensor of each pruner."""
     if not isinstance(state, dict) or not all(key in state for key in _KEYS):
         got = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
+        got = got or "an empty dict"
         raise TypeError(_message("state", f"a dict with the keys {', '.join(_KEYS)}", got))
     if state["version"] != VERSION:
         raise ValueError(_message("the state's version", VERSION, state["version"]))

@@ -46,10 +46,10 @@ class Plan:
 
 
 def plan(content: Mapping[str, Any]) -> Plan:
-    """Plans a run of every model under every rule with every seed, in that order from the inside.
+    """Plans a run of every model under every rule with every seed.
 
-    All models and rules run with one seed before the next seed begins, so that a part of a sweep
-    can be compared.
+    All models and rules run with one seed before the next seed begins, so that the finished runs of
+    an interrupted sweep can be compared.
 
     Args:
         content: Lists `models` and `rules` (`dense`, `rate 0.9`, `density 0.1`), and optionally
