@@ -88,8 +88,8 @@ tidy: $(VENV)/.test-installed
 sanitize: build $(VENV)/.test-installed
 	$(BIN)/python -m pytest -v tests/cpp/test_core.py
 
-# Builds and tests every supported combination of torch, compiler, build and CUDA; writes a log.
-# Builds and tests all supported combinations; the results are in build/matrix.
+# Builds and tests all supported combinations of torch, compiler, build and CUDA. The results are in
+# build/matrix.
 matrix: $(VENV)/.test-installed
 	$(BIN)/python tests/project/matrix.py
 
