@@ -147,12 +147,16 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def _density(option: str, text: str) -> float | Mapping[str, float]:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         if not Path(text).is_file():
             raise ValueError(
                 f"sparsetrain: expected {option} to be a number or a JSON file, got {text!r}"
             ) from None
+    else:
+        if not 0 <= number <= 1:
+            raise ValueError(f"sparsetrain: expected {option} to be in [0, 1], got {text}")
+        return number
     try:
         content = json.loads(Path(text).read_text())
     except json.JSONDecodeError as error:

@@ -105,7 +105,7 @@ SHAPE = ["--input-shape", "3,8,8"]
         ([MODEL, "--input-shape", "3,0,8"], "of at least 1 and at most 2^24, got '3,0"),
         ([MODEL, "--input-shape", "5,8,8"], "to take images of 5 x 8 x 8, got "),
         ([*TINY, "--grad-density", __file__], "test_estimate.py to be JSON, got"),
-        ([*TINY, "--grad-density", "2"], "dy_density to be in"),
+        ([*TINY, "--grad-density", "2"], "--grad-density to be in [0, 1], got 2"),
         ([*TINY, "--grad-density", "much"], "a number or a JSON file"),
         ([*TINY, "--chip", "eyeriss"], "did you mean"),
         ([*TINY, "--chip", "no.toml"], "no.toml to be a TOML file, got none"),
