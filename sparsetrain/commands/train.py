@@ -194,7 +194,8 @@ def _print_start(console: Console, trainer: Trainer) -> None:
     processes = f", processes: {trainer.processes}" if trainer.processes > 1 else ""
     console.print(
         f"{settings.model} on {len(data.train):,} images of {data.name}, {settings.rule}, "
-        f"{settings.epochs} x {trainer.steps} steps, threads: {settings.threads}{processes}"
+        f"epochs: {settings.epochs}, steps of an epoch: {trainer.steps}, "
+        f"threads: {settings.threads}{processes}"
     )
 
 
