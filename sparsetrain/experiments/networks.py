@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from sparsetrain._checks import check_name
+
 _LARGER_SIZES = (32, 64, 96, 128, 224)  # pixels; some networks of torchvision need larger images
 
 
@@ -151,11 +153,7 @@ def _torchvision_with(name: str) -> Any:
             f"network other than {', '.join(NAMES)}, got none. Run pip install torchvision"
         ) from error
     known = zoo.list_models(module=zoo)
-    if name not in known:
-        raise ValueError(
-            "sparsetrain.experiments.networks.build: expected name to be one of "
-            f"{', '.join([*NAMES, *known])}, got {name!r}"
-        )
+    check_name("experiments.networks.build", "name", name, (*NAMES, *known))
     return zoo
 
 

@@ -88,6 +88,8 @@ def test_an_unknown_network_lists_the_known_ones():
     pytest.importorskip("torchvision")
     with pytest.raises(ValueError, match=r"expected name to be one of resnet8.*got 'lenet'"):
         build("lenet")
+    with pytest.raises(ValueError, match=r"got 'resnet9'. Did you mean 'resnet\d+'"):
+        build("resnet9")
 
 
 def test_a_missing_torchvision_is_named(monkeypatch):
