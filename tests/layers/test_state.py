@@ -95,6 +95,7 @@ def test_a_value_that_is_not_a_pruning_state_is_refused():
     sentence = f"expected state to be a dict with the keys {keys}, got "
     assert refused([1], TypeError) == sentence + "list"
     assert refused({"version": 1}, TypeError) == sentence + "version"
+    assert refused({}, TypeError) == sentence + "an empty dict"
 
 
 def test_other_pruners_are_refused():
