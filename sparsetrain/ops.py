@@ -140,7 +140,19 @@ def conv2d(
     except (TypeError, ValueError, RuntimeError):
         # The operator checks sizes and values. What it cannot take at all is worded here, after the
         # fact, so that calls which succeed do not pay for it.
-        refusal = _refusal(input, weight, bias, stride, padding, dilation, groups, backend)
+        refusal = _refusal(
+            input,
+            weight,
+            bias,
+            stride,
+            padding,
+            dilation,
+            groups,
+            backend,
+            check_finite,
+            input_density,
+            grad_density,
+        )
         if refusal is None:
             raise
         raise refusal from None
@@ -164,6 +176,9 @@ def _check_conv2d(
     dilation: IntPair,
     groups: int,
     backend: str,
+    check_finite: bool = False,
+    input_density: Tensor | None = None,
+    grad_density: Tensor | None = None,
 ) -> None:
     """Raises TypeError or ValueError for arguments of a type or rank that conv2d never takes."""
     check_name("conv2d", "backend", backend, BACKENDS)
@@ -174,8 +189,19 @@ def _check_conv2d(
     check_rank("conv2d", "input", input.shape, (3, 4))
     check_rank("conv2d", "weight", weight.shape, (4,))
     check_integer("conv2d", "groups", groups)
+    if isinstance(groups, int) and abs(groups) >= 2**63:
+        raise ValueError(
+            f"sparsetrain.conv2d: expected groups to be an integer below 2^63, got {groups}"
+        )
     for name, value in (("stride", stride), ("padding", padding), ("dilation", dilation)):
         _pair("conv2d", name, value)
+    if not isinstance(check_finite, bool | int | Tensor | None):
+        raise TypeError(
+            f"sparsetrain.conv2d: expected check_finite to be a bool, got {check_finite!r}"
+        )
+    for name, density in (("input_density", input_density), ("grad_density", grad_density)):
+        if density is not None:
+            check_tensor("conv2d", name, density)
 
 
 def _refusal(*arguments: Any) -> Exception | None:

@@ -247,6 +247,10 @@ def test_the_operator_refuses_bad_arguments(call, error, message):
             lambda: torch.ops.sparsetrain.conv2d(X, W, backend="x"),
             r"sparsetrain::conv2d: expected backend to be one of 'auto', 'sparse', .* got 'x'",
         ),
+        (
+            lambda: sparsetrain.conv2d(X, W, groups=2**63),
+            r"groups to be an integer below 2\^63, got",
+        ),
         (lambda: sparsetrain.conv2d(X, W, backend="cusparse"), "::conv2d: " + NOT_ON_THE_CPU),
         (
             # A call that would otherwise run PyTorch's own convolution.
@@ -277,6 +281,12 @@ def test_bad_values_raise_value_errors(call, message):
         (lambda: sparsetrain.conv2d(X.to_sparse(), W), r"input to be a dense .* torch.sparse_coo"),
         (lambda: sparsetrain.conv2d(X, W, 3.0), r"bias to be a tensor, got float"),
         (lambda: sparsetrain.conv2d(X, W, groups=1.5), r"groups to be an integer, got 1.5"),
+        (lambda: sparsetrain.conv2d(X, W, check_finite="no"), r"finite to be a bool, got 'no'$"),
+        (lambda: sparsetrain.conv2d(X, W, grad_density=0.5), r"y to be a tensor, got float$"),
+        (
+            lambda: sparsetrain.conv2d(X, W, input_density=torch.tensor(0.5).double().to_sparse()),
+            r"input_density to be a dense .* got torch.sparse_coo$",
+        ),
         (lambda: sparsetrain.prune([1.0], 1.0, seed=0), r"prune: expected grad to be a tensor"),
         (lambda: sparsetrain.prune(X, "a", seed=0), r"threshold to be a number, got 'a'"),
         (lambda: sparsetrain.prune(X, 1.0, seed=1.5), r"seed to be an integer, got 1.5"),
@@ -293,6 +303,29 @@ def test_unknown_instruction_sets_are_refused_at_import():
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     expected = "expected SPARSETRAIN_ISA to be scalar, avx2 or avx512, got 'sse'"
     assert done.returncode == 1 and expected in done.stderr
+
+
+@pytest.mark.parametrize(
+    "correction", ["os.environ['SPARSETRAIN_ISA'] = 'scalar'", "del os.environ['SPARSETRAIN_ISA']"]
+)
+def test_an_unknown_instruction_set_can_be_corrected_in_the_process(correction):
+    """The setting is read once per process, except after a refused import."""
+    program = f"""
+import os
+try:
+    import sparsetrain
+except ValueError:
+    {correction}
+    import sparsetrain
+    import torch
+    sparsetrain.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3), backend="sparse")
+    print(sparsetrain._native._C.isa())
+"""
+    environment = {**os.environ, "SPARSETRAIN_ISA": "sse"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() in ("scalar", "avx2", "avx512")
 
 
 def test_explain_describes_the_padded_input_of_same():
