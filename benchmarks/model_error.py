@@ -52,8 +52,8 @@ def errors(closed: accel.Report, exact: accel.Report) -> dict[str, float]:
     """Returns relative errors of the cycles: of the step, of each pass, and over (layer, pass).
 
     Args:
-        closed: the report of the closed form.
-        exact: the report of the simulator.
+        closed: The report of the closed form.
+        exact: The report of the simulator.
 
     Returns:
         Signed errors by "step" and pass name; "p95" and "worst" are absolute errors over all

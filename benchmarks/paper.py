@@ -70,10 +70,10 @@ def workload(
     """Returns the step of a network with the densities above.
 
     Args:
-        name: the network, one of NETWORKS.
-        dataset: one of DATASETS, which sets the size of the images.
-        dy: the density of dy by network.
-        x_factor: a factor of the densities of x; None uses the measured densities.
+        name: The network, one of NETWORKS.
+        dataset: One of DATASETS, which sets the size of the images.
+        dy: The density of dy by network.
+        x_factor: A factor of the densities of x; None uses the measured densities.
     """
     work = accel.workload(network(name, dataset), DATASETS[dataset], BATCH)
     x = {layer.name: 1.0 for layer in work.layers}

@@ -61,7 +61,7 @@ def copy_results(folder: Path) -> None:
     """Copies the whole lines of a sweep's results; a line that is being written is left out.
 
     Raises:
-        ValueError: the folder's file has no results.
+        ValueError: The folder's file has no results.
     """
     source = folder / "results.jsonl"
     read_results(source)
@@ -143,7 +143,7 @@ def between_marks(text: str, mark: str, content: str) -> str:
     """Returns `text` with `content` between the two comments that name `mark`.
 
     Raises:
-        ValueError: the text lacks one of the two comments.
+        ValueError: The text lacks one of the two comments.
     """
     begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
     before, found_begin, rest = text.partition(begin)
@@ -157,13 +157,13 @@ def picture(page: Path, path: Path, width: int, dark: bool) -> None:
     """Writes a PNG with few colors of the whole `page`, as chromium shows it.
 
     Args:
-        page: an HTML file.
-        path: the PNG file to write.
-        width: width of the page in pixels.
-        dark: use the dark color scheme.
+        page: An HTML file.
+        path: The PNG file to write.
+        width: Width of the page in pixels.
+        dark: Use the dark color scheme.
 
     Raises:
-        FileNotFoundError: chromium is not installed.
+        FileNotFoundError: Chromium is not installed.
     """
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:

@@ -26,12 +26,12 @@ def chip(which: str | Config = "sparsetrain168", **changes: Any) -> Config:
     """Returns a chip, optionally with some of its numbers changed.
 
     Args:
-        which: the name of a chip in `CHIPS`, or a `Config`.
-        **changes: numbers of `Config` by name, such as `pe_groups=28`. The name of the changed chip
+        which: The name of a chip in `CHIPS`, or a `Config`.
+        **changes: Numbers of `Config` by name, such as `pe_groups=28`. The name of the changed chip
             lists them unless `name` is given.
 
     Raises:
-        ValueError: an unknown chip, an unknown number, or a number outside its range.
+        ValueError: An unknown chip, an unknown number, or a number outside its range.
     """
     if isinstance(which, str):
         if which not in CHIPS:
@@ -51,9 +51,9 @@ def check_numbers(where: str, base: Config, changes: Mapping[str, Any]) -> None:
     """Raises ValueError unless `changes` has numbers of `base` by name, with their types.
 
     Args:
-        where: the beginning of the message.
-        base: the chip whose numbers are known.
-        changes: the numbers to check, by name.
+        where: The beginning of the message.
+        base: The chip whose numbers are known.
+        changes: The numbers to check, by name.
     """
     known = base.as_dict()
     for key, value in changes.items():
@@ -72,10 +72,10 @@ def prices(which: str | Prices = "aladdin_cacti32_14nm") -> Prices:
     """Returns a price table.
 
     Args:
-        which: the name of a table in `PRICES`, or a `Prices` value, which is returned.
+        which: The name of a table in `PRICES`, or a `Prices` value, which is returned.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: An unknown name.
     """
     if not isinstance(which, str):
         return which

@@ -23,25 +23,25 @@ class Config(metaclass=_Pybind11Type):
     source, which is the SparseTrain paper or our assumption; csrc/accel/config.h has the details.
 
     Attributes:
-        name: name of the chip ("custom").
-        pe_groups: groups of PEs (56, assumed).
+        name: Name of the chip ("custom").
+        pe_groups: Groups of PEs (56, assumed).
         pes_per_group: PEs of a group (3, assumed; 168 PEs are the paper's, recalled).
-        clock_mhz: clock in MHz, which converts cycles to time (800, assumed).
-        buffer_bytes: capacity of the global buffer in bytes (395264, the paper's 386 KB, recalled).
-        port_bytes_per_cycle: bytes that a group reads from the buffer in a cycle (8, assumed).
-        dram_bytes_per_cycle: bytes of DRAM traffic of the chip in a cycle (16, assumed: LPDDR4).
-        value_bits: bits of a value (16, the paper's).
-        offset_bits: bits of a nonzero's column offset in a compressed row (8, assumed).
-        row_header_bits: bits of the header of a stored row segment (16, assumed).
-        register_values: values of an output row that a PE accumulates (256, assumed).
-        row_start_cycles: cycles to set up a row operation (1, assumed).
-        ppu_values_per_cycle: output values that a group's PPU writes in a cycle (1, assumed).
+        clock_mhz: Clock in MHz, which converts cycles to time (800, assumed).
+        buffer_bytes: Capacity of the global buffer in bytes (395264, the paper's 386 KB, recalled).
+        port_bytes_per_cycle: Bytes that a group reads from the buffer in a cycle (8, assumed).
+        dram_bytes_per_cycle: Bytes of DRAM traffic of the chip in a cycle (16, assumed: LPDDR4).
+        value_bits: Bits of a value (16, the paper's).
+        offset_bits: Bits of a nonzero's column offset in a compressed row (8, assumed).
+        row_header_bits: Bits of the header of a stored row segment (16, assumed).
+        register_values: Values of an output row that a PE accumulates (256, assumed).
+        row_start_cycles: Cycles to set up a row operation (1, assumed).
+        ppu_values_per_cycle: Output values that a group's PPU writes in a cycle (1, assumed).
         skips_zeros: False for a dense twin, which computes every product (True).
         pes: PEs of the chip, pe_groups * pes_per_group.
 
     Raises:
-        TypeError: an unknown number.
-        ValueError: a number outside its range.
+        TypeError: An unknown number.
+        ValueError: A number outside its range.
     """
 
     @property
@@ -85,7 +85,7 @@ class Prices(metaclass=_Pybind11Type):
     the tables that ship.
 
     Attributes:
-        name: name of the table.
+        name: Name of the table.
         mac_pj: pJ of a 16-bit multiplication with addition.
         register_pj: pJ of a PE register access.
         buffer_read_pj: pJ to read a word of the global buffer.
@@ -93,7 +93,7 @@ class Prices(metaclass=_Pybind11Type):
         dram_pj: pJ to read or write a word of DRAM.
 
     Raises:
-        ValueError: a price is negative or not finite.
+        ValueError: A price is negative or not finite.
     """
 
     @property
@@ -123,12 +123,12 @@ class Energy(_Result):
     """Energy by part, in the unit of the prices.
 
     Attributes:
-        mac_pj: of multiplications, mac_pj * macs.
-        register_pj: of PE registers, register_pj * (4 * macs + streamed_elements).
-        buffer_pj: of reads and writes of the global buffer.
-        dram_pj: of reads and writes of DRAM.
-        chip_pj: the sum without DRAM.
-        total_pj: the sum with DRAM.
+        mac_pj: Of multiplications, mac_pj * macs.
+        register_pj: Of PE registers, register_pj * (4 * macs + streamed_elements).
+        buffer_pj: Of reads and writes of the global buffer.
+        dram_pj: Of reads and writes of DRAM.
+        chip_pj: The sum without DRAM.
+        total_pj: The sum with DRAM.
     """
 
     @property
@@ -150,17 +150,17 @@ class Counts(metaclass=_Pybind11Type):
     All counts are 0 for a pass that does not run.
 
     Attributes:
-        cycles: cycles from the start of the pass to its end.
-        busy_cycles: cycles of work, summed over PEs: macs + row_start_cycles * row_ops.
-        drain_cycles: cycles in which PPUs write outputs, summed over groups.
-        tasks: number of tasks.
-        row_ops: number of row operations.
-        macs: number of multiplications that are executed.
-        streamed_elements: values of x, dy and weights that are written to PE registers.
-        port_bytes: bytes read from the buffer: operands, masks, partial sums of dw.
-        output_bytes: bytes that PPUs write to the buffer.
-        dram_read_bytes: bytes read from DRAM.
-        dram_write_bytes: bytes written to DRAM.
+        cycles: Cycles from the start of the pass to its end.
+        busy_cycles: Cycles of work, summed over PEs: macs + row_start_cycles * row_ops.
+        drain_cycles: Cycles in which PPUs write outputs, summed over groups.
+        tasks: Number of tasks.
+        row_ops: Number of row operations.
+        macs: Number of multiplications that are executed.
+        streamed_elements: Values of x, dy and weights that are written to PE registers.
+        port_bytes: Bytes read from the buffer: operands, masks, partial sums of dw.
+        output_bytes: Bytes that PPUs write to the buffer.
+        dram_read_bytes: Bytes read from DRAM.
+        dram_write_bytes: Bytes written to DRAM.
     """
 
     @property
@@ -192,14 +192,14 @@ class Maps(metaclass=_Pybind11Type):
     """Counts of a layer's nonzeros by pixel and by channel, for the closed form.
 
     Args:
-        images: number of images.
+        images: Number of images.
         x_map: [images*H*W], the number of channels of x that are nonzero at a pixel.
         dy_map: [images*P*Q], likewise of dy.
         x_channel_nnz: [C], nonzeros of a channel of x, over images and pixels.
         dy_channel_nnz: [K], likewise of dy.
-        x_row_nnz_var: mean over rows of the variance over channels of a row's nonzeros of x.
-        dy_row_nnz_var: likewise of dy.
-        window_var: mean over rows and output columns of the variance over channels of the nonzeros
+        x_row_nnz_var: Mean over rows of the variance over channels of a row's nonzeros of x.
+        dy_row_nnz_var: Likewise of dy.
+        window_var: Mean over rows and output columns of the variance over channels of the nonzeros
             of x in a kernel window.
     """
 
@@ -220,9 +220,9 @@ class Bitmap(metaclass=_Pybind11Type):
     """One bit for each element of a tensor [images, channels, height, width], set if nonzero.
 
     Args:
-        array: words of 1, 2, 4 or 8 bytes, of any strides.
+        array: Words of 1, 2, 4 or 8 bytes, of any strides.
         is_float: True ignores the sign bit, so that -0.0 is zero.
-        images: the number of images to keep; all by default.
+        images: The number of images to keep; all by default.
     """
 
     @property

@@ -23,12 +23,12 @@ class Point:
     """One chip of a grid, with its results.
 
     Attributes:
-        chip: the chip.
-        varied: the names of the numbers that the grid varies.
-        cycles: cycles of the step.
-        energy_pj: energy of the step with DRAM, in pJ.
-        speedup: cycles of the chip's own dense twin divided by `cycles`.
-        area_proxy_kb: area in KB of SRAM; see `area_proxy_kb()`.
+        chip: The chip.
+        varied: The names of the numbers that the grid varies.
+        cycles: Cycles of the step.
+        energy_pj: Energy of the step with DRAM, in pJ.
+        speedup: Cycles of the chip's own dense twin divided by `cycles`.
+        area_proxy_kb: Area in KB of SRAM; see `area_proxy_kb()`.
         pareto: True if no other chip of the grid is better in cycles or energy and at least as good
             in the other.
     """
@@ -73,16 +73,16 @@ def explore(
     """Estimates a workload on every chip of a grid with the closed form.
 
     Args:
-        workload: the step.
-        base: the chip whose numbers are varied.
-        vary: values by the name of a number of the chip. The grid has all their combinations.
-        prices: the price table of the energies.
+        workload: The step.
+        base: The chip whose numbers are varied.
+        vary: Values by the name of a number of the chip. The grid has all their combinations.
+        prices: The price table of the energies.
 
     Returns:
         One point for each combination; the last number of `vary` varies fastest.
 
     Raises:
-        ValueError: an unknown number, or a value outside its range.
+        ValueError: An unknown number, or a value outside its range.
     """
     grid = dict(vary or {})
     names = tuple(grid)

@@ -16,27 +16,27 @@ class Layer:
     Densities are nonzeros / elements.
 
     Attributes:
-        name: the layer's name.
-        N: images of the batch.
-        C: channels of x.
-        H: height of x.
-        W: width of x.
-        K: filters, which are the channels of y.
-        R: height of the kernel.
-        S: width of the kernel.
-        stride: vertical and horizontal stride.
-        padding: zeros on each vertical and horizontal side.
-        dilation: vertical and horizontal dilation.
-        groups: groups of the convolution.
+        name: The layer's name.
+        N: Images of the batch.
+        C: Channels of x.
+        H: Height of x.
+        W: Width of x.
+        K: Filters, which are the channels of y.
+        R: Height of the kernel.
+        S: Width of the kernel.
+        stride: Vertical and horizontal stride.
+        padding: Zeros on each vertical and horizontal side.
+        dilation: Vertical and horizontal dilation.
+        groups: Groups of the convolution.
         needs_grad_input: False if the step does not compute dx, as for a first layer.
         needs_grad_weight: False if the step does not compute dw, as for a frozen layer.
-        x_density: density of x.
-        dy_density: density of dy, after pruning.
-        mask_density: density of the gradient mask: the elements of x whose gradient may be nonzero.
-        y_density: density of y as the chip writes it.
-        dx_density: density of dx as the chip writes it.
-        maps: counts of nonzeros for `estimate`, if they were recorded.
-        trace: bits of nonzeros for `simulate`, if they were recorded.
+        x_density: Density of x.
+        dy_density: Density of dy, after pruning.
+        mask_density: Density of the gradient mask: the elements of x whose gradient may be nonzero.
+        y_density: Density of y as the chip writes it.
+        dx_density: Density of dx as the chip writes it.
+        maps: Counts of nonzeros for `estimate`, if they were recorded.
+        trace: Bits of nonzeros for `simulate`, if they were recorded.
     """
 
     name: str
@@ -111,10 +111,10 @@ class Workload:
     """The convolutions of one training step, in forward order.
 
     Attributes:
-        layers: the convolutions.
+        layers: The convolutions.
 
     Raises:
-        ValueError: no layers, a shape without output, a density outside [0, 1], or maps or a trace
+        ValueError: No layers, a shape without output, a density outside [0, 1], or maps or a trace
             that disagree with their layer.
     """
 
@@ -160,12 +160,12 @@ class Workload:
         neighboring layers (see `link_neighbors`).
 
         Args:
-            x_density: one density for all layers, or one for each layer by name. None keeps the
+            x_density: One density for all layers, or one for each layer by name. None keeps the
                 current densities.
-            dy_density: likewise for dy.
+            dy_density: Likewise for dy.
 
         Raises:
-            ValueError: a density outside [0, 1], a layer without a density, or an unknown layer.
+            ValueError: A density outside [0, 1], a layer without a density, or an unknown layer.
         """
         names = [layer.name for layer in self.layers]
         x, dy = _pick("x_density", x_density, names), _pick("dy_density", dy_density, names)

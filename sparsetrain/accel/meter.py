@@ -18,11 +18,11 @@ class LayerCost:
     """The cost of one convolution of a recorded step, all three passes together.
 
     Attributes:
-        layer: shape and densities, without maps and trace.
-        cycles: cycles on the chip.
-        dense_cycles: cycles on its dense twin.
-        energy_pj: energy on the chip with DRAM, in pJ.
-        dense_energy_pj: energy on the dense twin with DRAM, in pJ.
+        layer: Shape and densities, without maps and trace.
+        cycles: Cycles on the chip.
+        dense_cycles: Cycles on its dense twin.
+        energy_pj: Energy on the chip with DRAM, in pJ.
+        dense_energy_pj: Energy on the dense twin with DRAM, in pJ.
     """
 
     layer: Layer
@@ -37,15 +37,15 @@ class StepCost:
     """The cost of one recorded step.
 
     Attributes:
-        step: number of the step, from 0.
-        cycles: cycles on the chip.
-        dense_cycles: cycles on its dense twin.
-        energy_pj: energy on the chip with DRAM, in pJ.
-        dense_energy_pj: energy on the dense twin with DRAM, in pJ.
-        x_density: nonzeros / elements over the x of all layers.
-        dy_density: nonzeros / elements over the dy of all trained layers.
-        layers: cost by layer.
-        comparison: counts by layer and pass. Its layers have neither maps nor traces.
+        step: Number of the step, from 0.
+        cycles: Cycles on the chip.
+        dense_cycles: Cycles on its dense twin.
+        energy_pj: Energy on the chip with DRAM, in pJ.
+        dense_energy_pj: Energy on the dense twin with DRAM, in pJ.
+        x_density: Nonzeros / elements over the x of all layers.
+        dy_density: Nonzeros / elements over the dy of all trained layers.
+        layers: Cost by layer.
+        comparison: Counts by layer and pass. Its layers have neither maps nor traces.
     """
 
     step: int
@@ -73,15 +73,15 @@ class CostMeter:
         print(meter.costs[-1].cycles, meter.speedup)
 
     Args:
-        model: the model, as in `record`.
-        every: the number of steps from one recorded step to the next.
-        first: the number of the first recorded step, in [0, every).
-        chip: the chip; it is compared with its dense twin.
-        prices: the price table of the energies.
+        model: The model, as in `record`.
+        every: The number of steps from one recorded step to the next.
+        first: The number of the first recorded step, in [0, every).
+        chip: The chip; it is compared with its dense twin.
+        prices: The price table of the energies.
 
     Attributes:
-        steps: number of steps that have begun. A resumed run sets it.
-        costs: the recorded steps.
+        steps: Number of steps that have begun. A resumed run sets it.
+        costs: The recorded steps.
 
     Raises:
         ValueError: `first` is outside [0, every), or the model is compiled.
@@ -152,7 +152,7 @@ class CostMeter:
         """Cycles of the dense twin / cycles of the chip, summed over the recorded steps.
 
         Raises:
-            ValueError: no step has been recorded yet.
+            ValueError: No step has been recorded yet.
         """
         if not self.costs:
             raise ValueError(

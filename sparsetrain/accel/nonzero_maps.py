@@ -24,8 +24,8 @@ class NonzeroMaps:
     Attributes:
         map: [N*H*W], the number of channels that are nonzero at a pixel.
         channels: [C], the number of nonzeros of a channel, over images and pixels.
-        row_var: mean over (n, h) of the variance over channels of a row's number of nonzeros.
-        bits: one bit for each element of the first images.
+        row_var: Mean over (n, h) of the variance over channels of a row's number of nonzeros.
+        bits: One bit for each element of the first images.
     """
 
     map: NDArray[np.int32]
@@ -53,7 +53,7 @@ def begin_nonzero_maps(tensor: Tensor, images: int) -> Callable[[], NonzeroMaps]
 
     Args:
         tensor: [N,C,H,W].
-        images: the number of images whose bits are kept, at least one.
+        images: The number of images whose bits are kept, at least one.
     """
     tensor = tensor.detach()
     images = min(max(images, 1), tensor.shape[0])

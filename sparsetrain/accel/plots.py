@@ -24,11 +24,11 @@ def check_plot(path: Path) -> None:
     """Checks that a picture can be drawn into this file, before any work is done.
 
     Args:
-        path: the file.
+        path: The file.
 
     Raises:
-        ValueError: the name ends neither in .png nor in .svg.
-        ModuleNotFoundError: matplotlib is not installed.
+        ValueError: The name ends neither in .png nor in .svg.
+        ModuleNotFoundError: Matplotlib is not installed.
     """
     if path.suffix.lower() not in (".png", ".svg"):
         raise ValueError(
@@ -42,9 +42,9 @@ def plot_step(comparison: Comparison, table: str | Prices, path: Path) -> None:
     """Draws cycles by pass, energy by part, and the roofline of the chip with all passes.
 
     Args:
-        comparison: a step on a chip and on its dense twin.
-        table: the price table of the energies, or its name.
-        path: the PNG or SVG file.
+        comparison: A step on a chip and on its dense twin.
+        table: The price table of the energies, or its name.
+        path: The PNG or SVG file.
     """
     priced = prices(table)
     panels = (
@@ -59,9 +59,9 @@ def plot_front(points: list[Point], table: str | Prices, path: Path) -> None:
     """Draws energy against cycles of a grid of chips, with the Pareto front.
 
     Args:
-        points: what `explore` returned.
-        table: the price table of the energies, or its name.
-        path: the PNG or SVG file.
+        points: What `explore` returned.
+        table: The price table of the energies, or its name.
+        path: The PNG or SVG file.
     """
     _draw((partial(_front, points, prices(table)),), (8, 5), path)
 

@@ -39,14 +39,14 @@ class _Call:
     """One convolution of the step, without its tensors.
 
     Attributes:
-        weight: the identity of the weight.
+        weight: The identity of the weight.
         input_shape: [N,C,H,W].
         weight_shape: [K,C/groups,R,S].
-        geometry: stride, padding and dilation as pairs.
-        groups: groups of the convolution.
-        x: returns the nonzeros of x; None on the meta device.
-        dy: returns the nonzeros of dy; None on the meta device and before the backward.
-        output_mask: whether the backward computes (grad_input, grad_weight); None before it.
+        geometry: Stride, padding and dilation as pairs.
+        groups: Groups of the convolution.
+        x: Returns the nonzeros of x; None on the meta device.
+        dy: Returns the nonzeros of dy; None on the meta device and before the backward.
+        output_mask: Whether the backward computes (grad_input, grad_weight); None before it.
     """
 
     weight: int
@@ -77,12 +77,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Use `record` to make one.
 
     Args:
-        model: the model that runs inside the context. Its parameters name the layers.
-        images: the number of images whose nonzeros are kept as bits.
-        linear: whether linear layers are recorded as 1 x 1 convolutions.
+        model: The model that runs inside the context. Its parameters name the layers.
+        images: The number of images whose nonzeros are kept as bits.
+        linear: Whether linear layers are recorded as 1 x 1 convolutions.
 
     Raises:
-        ValueError: the model is compiled.
+        ValueError: The model is compiled.
     """
 
     def __init__(self, model: nn.Module, images: int = 4, *, linear: bool = False) -> None:
@@ -207,12 +207,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         pooling or dropout after a ReLU. Other inputs have almost no zeros.
 
         Args:
-            batch: the number of images of the workload. None is the recorded batch. If `batch` is
+            batch: The number of images of the workload. None is the recorded batch. If `batch` is
                 the number of images kept as bits, the workload has exactly these images. For any
                 other number, the maps of the recorded batch stand for all images.
 
         Raises:
-            ValueError: no convolution was recorded, or no backward ran inside the recording.
+            ValueError: No convolution was recorded, or no backward ran inside the recording.
         """
         if not self._calls:
             raise ValueError(
@@ -295,9 +295,9 @@ def record(model: nn.Module, images: int = 4, *, linear: bool = False) -> Record
         print(accel.compare(recording.workload()))
 
     Args:
-        model: the model that runs inside the context. Its parameters name the layers.
-        images: the number of images whose nonzeros are kept as bits, for `simulate`.
-        linear: whether linear layers are recorded as 1 x 1 convolutions. The paper's figures do not
+        model: The model that runs inside the context. Its parameters name the layers.
+        images: The number of images whose nonzeros are kept as bits, for `simulate`.
+        linear: Whether linear layers are recorded as 1 x 1 convolutions. The paper's figures do not
             include them.
 
     Raises:
@@ -321,17 +321,17 @@ def workload(
     Forward and backward run on the meta device, so nothing is computed or allocated.
 
     Args:
-        model: the model.
-        input_shape: the shape of one input, such as (3, 32, 32).
-        batch: the number of inputs.
-        x_density: the density of x: one number for all layers, or one for each layer by name. None
+        model: The model.
+        input_shape: The shape of one input, such as (3, 32, 32).
+        batch: The number of inputs.
+        x_density: The density of x: one number for all layers, or one for each layer by name. None
             is 1.
-        dy_density: likewise the density of dy after pruning.
-        loss: maps the model's output to a scalar. By default its floating point tensors are summed.
-        linear: whether linear layers are included as 1 x 1 convolutions.
+        dy_density: Likewise the density of dy after pruning.
+        loss: Maps the model's output to a scalar. By default its floating point tensors are summed.
+        linear: Whether linear layers are included as 1 x 1 convolutions.
 
     Raises:
-        ValueError: the model has no convolution or no parameter that needs a gradient, or a density
+        ValueError: The model has no convolution or no parameter that needs a gradient, or a density
             is missing or outside [0, 1].
     """
     parameters = {

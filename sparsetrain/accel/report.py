@@ -27,10 +27,10 @@ class LayerReport:
     """The cost of one layer for the whole batch.
 
     Attributes:
-        layer: the layer.
-        forward: counts of the forward pass.
-        grad_input: counts of the pass that computes dx; all 0 if it does not run.
-        grad_weight: counts of the pass that computes dw; all 0 if it does not run.
+        layer: The layer.
+        forward: Counts of the forward pass.
+        grad_input: Counts of the pass that computes dx; all 0 if it does not run.
+        grad_weight: Counts of the pass that computes dw; all 0 if it does not run.
     """
 
     layer: Layer
@@ -59,8 +59,8 @@ class Report:
     """The cost of a step on one chip.
 
     Attributes:
-        chip: the chip.
-        layers: the cost of each layer, in the order of the workload.
+        chip: The chip.
+        layers: The cost of each layer, in the order of the workload.
     """
 
     chip: Config
@@ -90,18 +90,18 @@ class Report:
         """Returns the energy of the step by part.
 
         Args:
-            table: a price table or its name.
+            table: A price table or its name.
         """
         return price(self.total, prices(table))
 
-    def energy_pj(self, prices: str | Prices = DEFAULT_PRICES) -> float:
+    def energy_pj(self, table: str | Prices = DEFAULT_PRICES) -> float:
         """Returns the energy of the step with DRAM.
 
         Args:
-            prices: a price table or its name. The result is in its unit: pJ, or the energy of one
+            table: A price table or its name. The result is in its unit: pJ, or the energy of one
                 MAC for `eyeriss_ratios`.
         """
-        return self.energy(prices).total_pj
+        return self.energy(table).total_pj
 
 
 def _report(
@@ -118,8 +118,8 @@ def estimate(workload: Workload, chip: Config = sparsetrain168) -> Report:
     their measured error against the simulator.
 
     Args:
-        workload: the step.
-        chip: the chip.
+        workload: The step.
+        chip: The chip.
     """
     return _report(workload, chip, model(workload.core, chip))
 
@@ -138,11 +138,11 @@ def simulate(
     modulo the number of recorded images.
 
     Args:
-        workload: the step. A layer without a trace gets random nonzeros with its densities.
-        chip: the chip.
-        program: a program compiled from the same shapes. None compiles this workload.
-        threads: the number of threads; None is one for each core. It does not change the report.
-        seed: the seed of the random nonzeros.
+        workload: The step. A layer without a trace gets random nonzeros with its densities.
+        chip: The chip.
+        program: A program compiled from the same shapes. None compiles this workload.
+        threads: The number of threads; None is one for each core. It does not change the report.
+        seed: The seed of the random nonzeros.
 
     Raises:
         ValueError: `program` belongs to another workload.
@@ -157,8 +157,8 @@ class Comparison:
     """The cost of one step on a chip and on its dense twin.
 
     Attributes:
-        report: the cost on the chip.
-        dense: the cost on the dense twin.
+        report: The cost on the chip.
+        dense: The cost on the dense twin.
     """
 
     report: Report
@@ -197,8 +197,8 @@ def compare(
     """Compares the cost of a workload on a chip with that on its dense twin.
 
     Args:
-        workload: the step.
-        chip: the chip.
+        workload: The step.
+        chip: The chip.
         simulated: True uses the simulator for both chips, False the closed form.
     """
     cost = simulate if simulated else estimate
@@ -215,15 +215,15 @@ def disassemble(
     """Returns the program of a workload on a chip as text.
 
     Args:
-        workload: the step.
-        chip: the chip.
+        workload: The step.
+        chip: The chip.
         level: "block" writes the blocks of each pass, "task" also their tasks, and "op" also the
             row operations of each task.
-        most: the largest number of blocks of a pass, tasks of a block and operations of a task that
+        most: The largest number of blocks of a pass, tasks of a block and operations of a task that
             are written. The text says how many are left out.
 
     Raises:
-        ValueError: an unknown level.
+        ValueError: An unknown level.
     """
     if level not in LEVELS:
         raise ValueError(

@@ -10,11 +10,11 @@ class RooflinePoint:
     """One layer and pass: how much it computes per byte, and how fast.
 
     Attributes:
-        label: the name of the layer.
-        series: the color of the point in a plot: its pass or its backend.
-        macs: number of multiplications.
-        moved_bytes: bytes that move through the limiting port or memory.
-        time: duration, in the time unit of the roofline.
+        label: The name of the layer.
+        series: The color of the point in a plot: its pass or its backend.
+        macs: Number of multiplications.
+        moved_bytes: Bytes that move through the limiting port or memory.
+        time: Duration, in the time unit of the roofline.
     """
 
     label: str
@@ -39,9 +39,9 @@ class Roofline:
     """Points below two limits: the bandwidth at low intensities, the peak rate at high ones.
 
     Attributes:
-        points: the layers and passes.
-        bandwidth: most bytes per unit of time.
-        peak: most multiplications per unit of time.
+        points: The layers and passes.
+        bandwidth: Most bytes per unit of time.
+        peak: Most multiplications per unit of time.
     """
 
     points: tuple[RooflinePoint, ...]

@@ -11,8 +11,8 @@ def layer_rows(comparison: Comparison, table: str | Prices) -> list[dict[str, An
     """Returns one dictionary for each layer and pass that runs, in forward order.
 
     Args:
-        comparison: the comparison.
-        table: a price table or its name.
+        comparison: The comparison.
+        table: A price table or its name.
 
     Returns:
         The fields that docs/formats.md describes under `sparsetrain estimate`, for the whole batch.
@@ -52,8 +52,8 @@ def total(comparison: Comparison, table: str | Prices) -> dict[str, Any]:
     """Returns counts, times, energies and gains of the whole step in one dictionary.
 
     Args:
-        comparison: the comparison.
-        table: a price table or its name.
+        comparison: The comparison.
+        table: A price table or its name.
     """
     return {
         "macs": comparison.report.macs,

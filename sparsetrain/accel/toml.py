@@ -19,8 +19,8 @@ class Catalog:
     """Chips and price tables by name: those that ship and those of a file.
 
     Attributes:
-        chips: chips by name.
-        prices: price tables by name.
+        chips: Chips by name.
+        prices: Price tables by name.
     """
 
     chips: dict[str, Config]
@@ -43,14 +43,14 @@ def read_toml(path: Path | str) -> Catalog:
         dram_pj = 128
 
     Args:
-        path: the file.
+        path: The file.
 
     Returns:
         The chips and price tables that ship, and those of the file.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is not TOML, or it has an unknown key or a number outside its range.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not TOML, or it has an unknown key or a number outside its range.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -107,11 +107,11 @@ def find_chip(which: str) -> Config:
     """Returns a chip that ships or one of a TOML file.
 
     Args:
-        which: a name in `CHIPS`, `file.toml` if the file has one chip, or `file.toml:name`.
+        which: A name in `CHIPS`, `file.toml` if the file has one chip, or `file.toml:name`.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: an unknown name, or a file that `read_toml` refuses.
+        FileNotFoundError: The file does not exist.
+        ValueError: An unknown name, or a file that `read_toml` refuses.
     """
     added = _from_file(which, "chips")
     return chip(which) if added is None else added
@@ -121,11 +121,11 @@ def find_prices(which: str) -> Prices:
     """Returns a price table that ships or one of a TOML file.
 
     Args:
-        which: a name in `PRICES`, `file.toml` if the file has one table, or `file.toml:name`.
+        which: A name in `PRICES`, `file.toml` if the file has one table, or `file.toml:name`.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: an unknown name, or a file that `read_toml` refuses.
+        FileNotFoundError: The file does not exist.
+        ValueError: An unknown name, or a file that `read_toml` refuses.
     """
     added = _from_file(which, "prices")
     return prices(which) if added is None else added

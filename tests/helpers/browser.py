@@ -45,9 +45,9 @@ def look(page: Path, width: int, dark: bool = False, script: str = "") -> dict[s
     """Opens a page in a frame and measures it. Skips the test if chromium is not installed.
 
     Args:
-        page: the HTML file.
-        width: width of the frame in pixels.
-        dark: use the dark color scheme.
+        page: The HTML file.
+        width: Width of the frame in pixels.
+        dark: Use the dark color scheme.
         script: JavaScript that runs after the page is drawn and before it is measured.
 
     Returns:

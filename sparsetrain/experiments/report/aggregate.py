@@ -43,21 +43,21 @@ class RunGroup:
     of the last epoch. Ratios have geometric means. An estimate without data is None.
 
     Attributes:
-        model: the name of the model, with the settings that distinguish it from other groups.
-        rule: the pruning rule, as `rule_name` returns it.
-        failed: the number of runs whose loss stopped being finite.
-        unfinished: the number of other runs that did not reach their last epoch.
-        accuracy: test accuracy, between 0 and 1.
-        difference: test accuracy minus that of the dense run of the same seed.
-        input_density: density of the convolutions' inputs.
-        grad_density_unpruned: density of the outputs' gradients in a step without pruning.
-        grad_density: density of the outputs' gradients after pruning.
-        speedup: wall-clock time of the dense run's training step over that of the pruned run,
+        model: The name of the model, with the settings that distinguish it from other groups.
+        rule: The pruning rule, as `rule_name` returns it.
+        failed: The number of runs whose loss stopped being finite.
+        unfinished: The number of other runs that did not reach their last epoch.
+        accuracy: Test accuracy, between 0 and 1.
+        difference: Test accuracy minus that of the dense run of the same seed.
+        input_density: Density of the convolutions' inputs.
+        grad_density_unpruned: Density of the outputs' gradients in a step without pruning.
+        grad_density: Density of the outputs' gradients after pruning.
+        speedup: Wall-clock time of the dense run's training step over that of the pruned run,
             means over all epochs, seed by seed on equal machines.
-        cpu_speedup: the corresponding ratio of processor times.
-        chip_speedup: cycles of the accelerator's dense twin over those of the accelerator.
-        energy_gains: by price table, energy of the dense twin over that of the accelerator.
-        results: the finished runs, or all runs if none finished.
+        cpu_speedup: The corresponding ratio of processor times.
+        chip_speedup: Cycles of the accelerator's dense twin over those of the accelerator.
+        energy_gains: By price table, energy of the dense twin over that of the accelerator.
+        results: The finished runs, or all runs if none finished.
     """
 
     model: str
@@ -104,8 +104,8 @@ def paired_difference(values: Mapping[int, float], base: Mapping[int, float]) ->
     """Mean of `values` minus `base` over their common seeds, with Student's interval.
 
     Args:
-        values: one value for each seed.
-        base: the values of the dense runs, for each seed.
+        values: One value for each seed.
+        base: The values of the dense runs, for each seed.
 
     Returns:
         The difference, or None without a common seed.
@@ -142,14 +142,14 @@ def group_runs(results: Sequence[Result]) -> list[RunGroup]:
     """Groups runs by model and rule.
 
     Args:
-        results: runs as `read_results` returns them. Equal runs count once.
+        results: Runs as `read_results` returns them. Equal runs count once.
 
     Returns:
         One group for each model and rule. Models are in their order of appearance. For each model,
         the dense group comes first, then rising rates, then falling densities.
 
     Raises:
-        ValueError: two different runs have the same model, rule and seed.
+        ValueError: Two different runs have the same model, rule and seed.
     """
     names = _distinct_names(results)
     grouped: dict[tuple[str, str], dict[int, Result]] = {}

@@ -104,12 +104,12 @@ def chip(groups: Sequence[RunGroup], dense: str, sparse: str, key: str, unit: st
     """The cycles or the energy of each layer and pass on the accelerator and on its dense twin.
 
     Args:
-        groups: the runs.
-        dense: the field of a pass record with the dense twin's cost.
-        sparse: the field of a pass record with the accelerator's cost. An energy is a dictionary
+        groups: The runs.
+        dense: The field of a pass record with the dense twin's cost.
+        sparse: The field of a pass record with the accelerator's cost. An energy is a dictionary
             by price table, of which PRICE_TABLE is shown.
         key: "cycles" or "energy".
-        unit: a million times the unit of the fields.
+        unit: A million times the unit of the fields.
     """
 
     def mean(records: list[PassRecord], field: str) -> float:

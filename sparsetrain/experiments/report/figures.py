@@ -28,18 +28,18 @@ class Figure:
     """One section of the page: a plotly chart, its caption, and its numbers as a table.
 
     Attributes:
-        key: the section's id in the page.
-        title: the heading.
-        text: the caption.
-        traces: the chart's traces, as plotly's JSON.
-        layout: the chart's layout, as plotly's JSON.
-        columns: the heads of the table.
-        rows: the rows of the table.
-        trace_choices: for each trace, the choice of the section's menu that shows it; None shows
+        key: The section's id in the page.
+        title: The heading.
+        text: The caption.
+        traces: The chart's traces, as plotly's JSON.
+        layout: The chart's layout, as plotly's JSON.
+        columns: The heads of the table.
+        rows: The rows of the table.
+        trace_choices: For each trace, the choice of the section's menu that shows it; None shows
             it always. Without a menu the list is empty.
-        row_choices: for each row of the table, the choice that shows it.
-        layers: the axis that has the names of layers, for the filter by name; empty for none.
-        height: height of the chart in pixels.
+        row_choices: For each row of the table, the choice that shows it.
+        layers: The axis that has the names of layers, for the filter by name; empty for none.
+        height: Height of the chart in pixels.
     """
 
     key: str

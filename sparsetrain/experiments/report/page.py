@@ -38,7 +38,7 @@ def check_installed() -> None:
     """Checks that the packages in NEEDS are installed.
 
     Raises:
-        ModuleNotFoundError: a package is missing.
+        ModuleNotFoundError: A package is missing.
     """
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
@@ -52,13 +52,13 @@ def write(results: Sequence[Result], path: Path) -> None:
     """Writes the report of runs to a file.
 
     Args:
-        results: runs as `read_results` or `Trainer.results()` returns them.
-        path: the HTML file.
+        results: Runs as `read_results` or `Trainer.results()` returns them.
+        path: The HTML file.
 
     Raises:
-        ModuleNotFoundError: a package that the report needs is not installed.
-        ValueError: no run has a finished epoch.
-        OSError: the file cannot be written.
+        ModuleNotFoundError: A package that the report needs is not installed.
+        ValueError: No run has a finished epoch.
+        OSError: The file cannot be written.
     """
     check_installed()
     if not any(result["epochs"] for result in results):
