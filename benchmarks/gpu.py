@@ -8,9 +8,8 @@ That of a training step is ResNet-50 without conversion. Every row names its pre
 off), tf32 or bf16. `make bench-gpu` runs this program. Without a GPU the exit code is 2.
 """
 
-import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch import nn
 from torchvision.models import resnet50
 
 from sparsetrain import accel, convert, set_costs
+from sparsetrain.tuning.cuda import nanoseconds
 
 PRUNED = (1 << 20, 1 << 23, 50_000_000)
 DENSITIES = (0.2, 0.1, 0.05, 0.02)
@@ -36,25 +36,9 @@ ROUNDS = 21
 DEVICE, IMAGE = "cuda", 224
 
 
-def milliseconds(calls: list[Callable[[], object]]) -> list[float]:
-    """The median time of each call by the GPU's clock, after three rounds that warm up."""
-    events = [
-        [
-            (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
-            for _ in calls
-        ]
-        for _ in range(3 + ROUNDS)
-    ]
-    for turn in events:
-        for call, (begin, end) in zip(calls, turn, strict=True):
-            begin.record()
-            call()
-            end.record()
-    torch.cuda.synchronize()
-    return [
-        statistics.median(turn[i][0].elapsed_time(turn[i][1]) for turn in events[3:])
-        for i in range(len(calls))
-    ]
+def milliseconds(calls: Sequence[Callable[[], object]]) -> list[float]:
+    """The median time of each call by the GPU's clock, after rounds that warm up."""
+    return [ns / 1e6 for ns in nanoseconds(calls, ROUNDS)]
 
 
 @contextmanager

@@ -89,13 +89,13 @@ def architecture() -> str:
     return ".".join(map(str, torch.cuda.get_device_capability()))
 
 
-def nanoseconds(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """Times each call by the GPU's clock: the median of `ROUNDS` rounds after the warm-up.
+def nanoseconds(calls: Sequence[Callable[[], object]], rounds: int = ROUNDS) -> list[float]:
+    """Times each call by the GPU's clock: the median of `rounds` rounds after the warm-up.
 
     A round runs every call once, so that changes of the GPU's clock rate affect all of them.
     """
     events = []
-    for _ in range(WARM_UP_ROUNDS + ROUNDS):
+    for _ in range(WARM_UP_ROUNDS + rounds):
         for call in calls:
             begin, end = (
                 torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
