@@ -2,10 +2,15 @@
 
     python benchmarks/variance.py [--steps N] [--draws N] [--json FILE] [--plot FILE]
 
-Trains two small networks at rate 0.9 on Fashion-MNIST, in a few minutes. It compares the variance
-of pruned weight gradients of one batch with that of dense ones between batches (`noise`), the
-threshold that is predicted from earlier batches with that of the batch (`thresholds`), and the
-density that an assumed distribution of the gradient predicts with the measured one (`forms`).
+Trains two small networks at rate 0.9 on Fashion-MNIST, in a few minutes, and makes three
+comparisons:
+
+noise: the variance of the pruned weight gradients of one batch, against the variance of dense
+weight gradients between batches
+
+thresholds: the threshold that is predicted from earlier batches, against the batch's own
+
+forms: the density that an assumed distribution of the gradient predicts, against the measured one
 """
 
 import copy

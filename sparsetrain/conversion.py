@@ -149,7 +149,7 @@ def _is_converted(module: nn.Module) -> bool:
 def _plain_class(converted: type[nn.Module]) -> type[nn.Module]:
     """The class of a reverted layer.
 
-    A class that parametrize derived from SparseConv2d is built anew on nn.Conv2d rather than
+    A class that parametrize derived from SparseConv2d is made again on nn.Conv2d rather than
     changed, because copies of a module share its class.
     """
     if converted is SparseConv2d:
@@ -193,7 +193,7 @@ def average_thresholds(model: nn.Module) -> None:
     """Gives the pruners of all ranks equal thresholds: the mean of every history over the ranks.
 
     Afterwards, thresholds differ again as each rank pushes the means of its own gradients. Call it
-    on all ranks, after the same number of backward passes, as often as thresholds shall be equal.
+    on all ranks, after the same number of backward passes, whenever thresholds must be equal.
     Random numbers still differ between ranks. Pruners with ``history=0`` have nothing to average.
 
     Args:

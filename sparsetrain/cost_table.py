@@ -26,9 +26,10 @@ def costs() -> CostTable:
 
         - ``"isa"``: the instruction set that the costs belong to, such as ``"avx2"``.
         - ``"float32"``, ``"bfloat16"``, ``"float16"``: ``{pass: {unit: ns}}``, in one thread. The
-          passes are ``forward``, ``grad_input`` and ``grad_weight``. The units are a multiply-add,
-          an element and a call of the dense convolution, and a vector multiply-add, a walk along a
-          list, a listed element and a copied element of the sparse one (``csrc/choice/choose.h``).
+          passes are ``forward``, ``grad_input`` and ``grad_weight``. The units of the
+          dense convolution are a multiply-add, an element and a call. Those of the sparse one are a
+          vector multiply-add, a walk along a list, a listed element and a copied element
+          (``csrc/choice/choose.h``).
         - ``"cuda"``: ``{capability: {precision: {pass: {unit: ns}}}}``. Capabilities are those of
           compute, such as ``"9.0"``; precisions are ``fp64``, ``fp32`` (without TF32), ``tf32``,
           ``bf16`` and ``fp16`` (units: ``csrc/choice/cuda_costs.h``).

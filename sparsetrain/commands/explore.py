@@ -39,8 +39,8 @@ def explore(
 ) -> None:
     """Estimate a training step of MODEL on variants of a chip.
 
-    Prints cycles, energy, speedup over the variant's dense twin, and an estimate of the area (in KB
-    of SRAM, to rank chips by), and marks the variants that no other beats in both cycles and
+    Prints cycles, energy, speedup over the variant's dense twin, and an estimate of the area in KB
+    of SRAM, by which chips can be ranked. Marks the variants that no other beats in both cycles and
     energy. MODEL is as in `sparsetrain estimate`.
 
     Example: sparsetrain explore resnet18 --vary pe_groups=28,56 --vary port_bytes_per_cycle=8,16

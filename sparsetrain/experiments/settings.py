@@ -1,7 +1,7 @@
 """Settings of a training run, declared once for the trainer, the commands and all files.
 
-A field of `Settings` is an option of `sparsetrain train`, an option and a TOML key of `sparsetrain
-sweep` if all runs of a sweep share it, and an entry of `config` in every result.
+A field of `Settings` is an option of `sparsetrain train` and an entry of `config` in every result.
+If all runs of a sweep share it, it is also an option and a TOML key of `sparsetrain sweep`.
 """
 
 import math
