@@ -78,28 +78,37 @@ std::mutex writers;
 bool has_own_costs = false;  // guarded by writers
 
 CpuSetting shipped_setting(Isa isa) {
-  return {isa, false, kernels<float>(isa).vector, default_costs(isa)};
+  return {isa, kernels<float>(isa).vector, default_costs(isa), {}};
 }
 
-CpuSetting first_setting() {
-  bool unknown = false;
-  CpuSetting setting = shipped_setting(current_isa(&unknown));
-  setting.isa_unknown = unknown;
-  return setting;
+// The functions below need the lock on writers.
+
+const CpuSetting& replace(const CpuSetting& setting) {
+  const auto* added = new CpuSetting(setting);
+  in_force.store(added, std::memory_order_release);
+  return *added;
 }
 
-void replace(const CpuSetting& setting) {
-  in_force.store(new CpuSetting(setting), std::memory_order_release);
+// The setting in force. Reads SPARSETRAIN_ISA if there is none, and if the name was unknown when it
+// was last read: the caller may have corrected it since.
+const CpuSetting& current_setting() {
+  const CpuSetting* setting = in_force.load(std::memory_order_relaxed);
+  if (setting && setting->unknown_isa.empty()) return *setting;
+  const char* unknown = nullptr;
+  CpuSetting next = shipped_setting(current_isa(&unknown));
+  if (unknown) next.unknown_isa = unknown;
+  if (setting && setting->unknown_isa == next.unknown_isa) return *setting;
+  if (has_own_costs) next.costs = setting->costs;
+  return replace(next);
 }
 
 }  // namespace
 
 const CpuSetting& cpu_setting() {
-  if (const auto* setting = in_force.load(std::memory_order_acquire)) return *setting;
-  static const CpuSetting first = first_setting();
-  const CpuSetting* none = nullptr;
-  in_force.compare_exchange_strong(none, &first);  // fails if another setting came first
-  return *in_force.load(std::memory_order_acquire);
+  const auto* setting = in_force.load(std::memory_order_acquire);
+  if (setting && setting->unknown_isa.empty()) return *setting;
+  const std::lock_guard lock(writers);
+  return current_setting();
 }
 
 const CostTable& default_costs(Isa isa) {
@@ -112,16 +121,16 @@ const CostTable& default_costs(Isa isa) {
 
 void set_costs(const CostTable& table) {
   const std::lock_guard lock(writers);
-  has_own_costs = true;
-  CpuSetting setting = cpu_setting();
+  CpuSetting setting = current_setting();
   setting.costs = table;
+  has_own_costs = true;
   replace(setting);
 }
 
 void set_isa(Isa isa) {
   const std::lock_guard lock(writers);
   CpuSetting setting = shipped_setting(std::min(isa, best_isa()));
-  if (has_own_costs) setting.costs = cpu_setting().costs;
+  if (has_own_costs) setting.costs = current_setting().costs;
   replace(setting);
 }
 

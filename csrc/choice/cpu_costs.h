@@ -2,6 +2,8 @@
 // force (instruction set and costs) that every call of the operators reads.
 #pragma once
 
+#include <string>
+
 #include "../kernels/cpu/api.h"
 
 namespace sparsetrain {
@@ -30,14 +32,15 @@ struct CostTable {
 // What every pass on this CPU depends on besides its call.
 struct CpuSetting {
   Isa isa;
-  bool isa_unknown;    // SPARSETRAIN_ISA names no instruction set; the best one is used
   VectorShape vector;  // of isa for every storage type except float64
   CostTable costs;
+  std::string unknown_isa;  // SPARSETRAIN_ISA if it names no instruction set; isa is then the best
 };
 
 // The setting in force: one atomic load. At first it is the instruction set that SPARSETRAIN_ISA
-// names, else the best of this machine, with the costs that ship for it. A reference stays valid
-// for the life of the process.
+// names, else the best of this machine, with the costs that ship for it. The variable is read once,
+// and again only after it named no instruction set. A reference stays valid for the life of the
+// process.
 const CpuSetting& cpu_setting();
 
 // The costs that ship for an instruction set.

@@ -2,16 +2,14 @@
 // convolution's.
 #include "checks.h"
 
-#include <cstdlib>
-
 #include "../kernels/common/state_slots.h"
 
 namespace sparsetrain {
 
 const CpuSetting& checked_cpu_setting(const char* op) {
   const CpuSetting& setting = cpu_setting();
-  SPARSETRAIN_CHECK(!setting.isa_unknown, ValueError, op, "SPARSETRAIN_ISA",
-                    "scalar, avx2 or avx512", std::getenv("SPARSETRAIN_ISA"));
+  SPARSETRAIN_CHECK(setting.unknown_isa.empty(), ValueError, op, "SPARSETRAIN_ISA",
+                    "scalar, avx2 or avx512", setting.unknown_isa);
   return setting;
 }
 

@@ -114,8 +114,8 @@ const Kernels<T>& kernels(Isa isa);
 
 // The best instruction set that processor and operating system support, or a lower one that the
 // environment variable SPARSETRAIN_ISA names ("scalar", "avx2", "avx512"). If the variable names no
-// instruction set, the best one is returned and *unknown becomes true. unknown may be nullptr.
-Isa current_isa(bool* unknown);
+// instruction set, the best one is returned and *unknown becomes its value. unknown may be nullptr.
+Isa current_isa(const char** unknown);
 
 // Whether processor and operating system support an instruction set.
 bool supported(Isa isa);

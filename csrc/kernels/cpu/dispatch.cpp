@@ -36,9 +36,8 @@ bool supported(Isa isa) {
   return isa == Isa::kScalar;
 }
 
-Isa current_isa(bool* unknown) {
+Isa current_isa(const char** unknown) {
   const Isa best = best_isa();
-  if (unknown) *unknown = false;
   const char* name = std::getenv("SPARSETRAIN_ISA");
   if (!name || !*name) return best;
   for (int i = 0; i < 3; ++i) {
@@ -47,7 +46,7 @@ Isa current_isa(bool* unknown) {
       return static_cast<int>(isa) < static_cast<int>(best) ? isa : best;
     }
   }
-  if (unknown) *unknown = true;
+  if (unknown) *unknown = name;
   return best;
 }
 

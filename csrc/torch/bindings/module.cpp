@@ -5,7 +5,6 @@
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
 
-#include <cstdlib>
 #include <string>
 
 #include "../../choice/cpu_costs.h"
@@ -42,10 +41,10 @@ at::Tensor prune_grad(const at::Tensor& input, const at::Tensor& state,
 
 std::string isa() {
   const CpuSetting& setting = cpu_setting();
-  if (setting.isa_unknown) {
+  if (!setting.unknown_isa.empty()) {
     throw py::value_error(
-        std::string("sparsetrain: expected SPARSETRAIN_ISA to be scalar, avx2 or avx512, got '") +
-        std::getenv("SPARSETRAIN_ISA") + "'");
+        "sparsetrain: expected SPARSETRAIN_ISA to be scalar, avx2 or avx512, got '" +
+        setting.unknown_isa + "'");
   }
   return kernels<float>(setting.isa).name;
 }
