@@ -6,6 +6,7 @@
 #include <ATen/ops/from_blob.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <mutex>
 #include <vector>
@@ -63,8 +64,13 @@ void register_cuda_slot_memory(AllocateSlots allocate) { allocate_for_cuda = all
 
 double density_in(const std::optional<at::Tensor>& density) {
   if (!density) return std::numeric_limits<double>::quiet_NaN();
-  // A device may store at any time.
-  return *static_cast<const volatile double*>(density->const_data_ptr<double>());
+  // A device, or a backward pass on another thread, may store at any time.
+  auto* number = const_cast<double*>(density->const_data_ptr<double>());
+  return std::atomic_ref(*number).load(std::memory_order_relaxed);
+}
+
+void store_density(double* slot, double density) {
+  std::atomic_ref(*slot).store(density, std::memory_order_relaxed);
 }
 
 std::optional<at::Tensor> new_density_slot(c10::DeviceType device) {

@@ -24,6 +24,9 @@ double density_in(const std::optional<at::Tensor>& density);
 // for the device. Needs a GPU for CUDA.
 std::optional<at::Tensor> new_density_slot(c10::DeviceType device);
 
+// Stores into a slot from the host, where another thread may read it at the same time.
+void store_density(double* slot, double density);
+
 // Where to store a density of a tensor on such a device. Null for none, and for a number that is no
 // slot for the device, such as a copy of a slot: stores into other tensors would be undeclared
 // changes of the operators' arguments.

@@ -114,7 +114,7 @@ at::Tensor prune_step_cpu(const at::Tensor& grad, const at::Tensor& state_tensor
   lock.lock();
   record(s, call, threshold, stats);
   if (double* slot = slot_memory(density, c10::kCPU)) {
-    *slot = static_cast<double>(stats.nonzeros) / static_cast<double>(call.elements);
+    store_density(slot, static_cast<double>(stats.nonzeros) / static_cast<double>(call.elements));
   }
   return out;
 }
