@@ -32,9 +32,9 @@ std::optional<at::Tensor> saved(AutogradContext* ctx, const char* name) {
 
 // The arguments of a call that are no tensors, for its backward.
 //
-// Packed into one saved_data entry, because every entry costs one or two allocations: stride,
-// padding, dilation, groups, check_finite, backend, and a bit for each gradient that can be asked
-// for.
+// They are packed into one saved_data entry, because every entry costs one or two allocations. The
+// entry lists stride, padding, dilation, groups, check_finite, backend and, for each of the three
+// gradients, whether it can be asked for.
 class SavedCall {
  public:
   static void save(AutogradContext* ctx, const ConvCall& call, std::array<bool, 3> mask) {
@@ -219,8 +219,8 @@ at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state,
 // The state is kept in saved_data instead of save_for_backward, because prune_step changes it
 // between two backward passes through one forward. That is legal here, but save_for_backward would
 // report it as a change in place. forward returns input.detach(), which shares storage and version
-// counter but is no view of the input: autograd forbids to change a view that a Function returned
-// in place, as an activation after the identity may do.
+// counter but is no view of the input. A view that a Function returned cannot be changed in place,
+// which an activation after the identity may do.
 struct PruneGrad : Function<PruneGrad> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& state,
                             const std::optional<at::Tensor>& density) {

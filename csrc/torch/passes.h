@@ -32,13 +32,13 @@ struct Passes {
   bool pending(Pass pass) const {
     return asked_[static_cast<int>(pass)] && !result(pass).defined();
   }
-  // Computes everything that is pending for a batch of no images.
-  void fill_empty();
-
   bool grad_bias_pending() const { return asked_bias_ && !grad_bias.defined(); }
 
   at::Tensor& result(Pass pass) { return results[static_cast<int>(pass)]; }
   const at::Tensor& result(Pass pass) const { return results[static_cast<int>(pass)]; }
+
+  // Computes everything that is pending for a batch of no images.
+  void fill_empty();
 
  private:
   bool asked_[3], asked_bias_;
@@ -48,7 +48,7 @@ struct Passes {
 // Computes those pending passes that it accepts, and leaves the others.
 using Implementation = void (*)(Passes& passes);
 
-// ATen's convolution of batches, and its derivative: (dx, dw, db) where the mask asks for them. The
+// ATen's convolution of batches, and its gradients (dx, dw, db) where the mask asks for them. The
 // last argument is Passes::unbatched.
 using DenseForward = at::Tensor (*)(const ConvShape& shape, const at::Tensor& x,
                                     const at::Tensor& w, const std::optional<at::Tensor>& bias,

@@ -10,8 +10,8 @@
 
 namespace sparsetrain {
 
-// The result, with its derivative recorded, or none if the call may run sparse, needs help against
-// torch's faults, or is watched (see conv_device).
+// The result, with its derivative recorded. None if the call may run sparse, if it needs help
+// against torch's faults, or if something besides the device handles it (see conv_device).
 std::optional<at::Tensor> plain_conv2d(const ConvCall& call, c10::DispatchKeySet keys);
 
 }  // namespace sparsetrain

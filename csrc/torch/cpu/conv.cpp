@@ -100,7 +100,8 @@ std::optional<Decision> decide(const Passes& passes, Pass pass, const CpuSetting
   return decision;
 }
 
-// Accepts what is asked for or predicted to be faster, unless Inf and NaN forbid to skip zeros.
+// Accepts what is asked for or predicted to be faster, unless an Inf or a NaN forbids skipping
+// zeros.
 void run_sparse(Passes& p) {
   const ConvCall& call = p.call;
   if (call.backend == Backend::kDense) return;
