@@ -247,16 +247,18 @@ class SparseConv2d(nn.Conv2d):
         this call's own pruner prunes is passed on: it is stored in the same backward pass, directly
         before the convolution reads it, so that a resumed run reads the same.
         """
-        children = self._modules
         prunes_output = self.placement == "output"
-        if not input.is_cuda:
-            fresh = prunes_output and self.training and self.pruner.training
-            return None, self.pruner._density_slot if fresh else None
-        x, dy = (
-            getattr(self, name)._density_slot if name in children else None
-            for name in ("input_counter", "pruner" if prunes_output else "grad_counter")
-        )
-        return x, dy
+        if input.is_cuda:
+            return self._slot("input_counter"), self._slot(
+                "pruner" if prunes_output else "grad_counter"
+            )
+        pruner = self._modules.get("pruner") if prunes_output and self.training else None
+        return None, self._slot("pruner") if pruner is not None and pruner.training else None
+
+    def _slot(self, name: str) -> Tensor | None:
+        # _modules is faster than nn.Module's __getattr__.
+        child = self._modules.get(name)
+        return child._density_slot if isinstance(child, StateModule) else None
 
     def extra_repr(self) -> str:
         """That of nn.Conv2d, then backend and placement."""

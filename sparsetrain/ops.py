@@ -119,24 +119,24 @@ def conv2d(
     operator: Callable[..., Any] = _C.conv2d  # takes 5 us less than a call through torch.ops
     if is_compiling() or has_torch_function_variadic(input, weight, bias):
         _check_conv2d(input, weight, bias, stride, padding, dilation, groups, backend)
+        stride, dilation = _pair("conv2d", "stride", stride), _pair("conv2d", "dilation", dilation)
+        padding = _pair("conv2d", "padding", padding)
         operator = torch.ops.sparsetrain.conv2d
     try:
-        return cast(
-            Tensor,
-            operator(
-                input,
-                weight,
-                bias,
-                _two(stride),
-                _two(padding),
-                _two(dilation),
-                groups,
-                backend,
-                check_finite,
-                input_density,
-                grad_density,
-            ),
+        output: Tensor = operator(
+            input,
+            weight,
+            bias,
+            stride,
+            padding,
+            dilation,
+            groups,
+            backend,
+            check_finite,
+            input_density,
+            grad_density,
         )
+        return output
     except (TypeError, ValueError, RuntimeError):
         # The operator checks sizes and values. What it cannot take at all is worded here, after the
         # fact, so that calls which succeed do not pay for it.
@@ -156,15 +156,6 @@ def conv2d(
         if refusal is None:
             raise
         raise refusal from None
-
-
-def _two(value: IntPair) -> Sequence[int]:
-    """Returns one integer twice, and anything else for the operator to check."""
-    if isinstance(value, int):
-        return (value, value)
-    if isinstance(value, torch.SymInt):  # which mypy does not take for an int
-        return (value, value)  # type: ignore[return-value]
-    return (value[0], value[0]) if len(value) == 1 else value
 
 
 def _check_conv2d(
@@ -195,7 +186,7 @@ def _check_conv2d(
         )
     for name, value in (("stride", stride), ("padding", padding), ("dilation", dilation)):
         _pair("conv2d", name, value)
-    if not isinstance(check_finite, bool | int | Tensor | None):
+    if not isinstance(check_finite, bool | int | None):
         raise TypeError(
             f"sparsetrain.conv2d: expected check_finite to be a bool, got {check_finite!r}"
         )

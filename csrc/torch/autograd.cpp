@@ -207,12 +207,20 @@ struct PruneStep : Function<PruneStep> {
 
 std::tuple<at::Tensor, at::Tensor> prune(const at::Tensor& grad, const at::Tensor& threshold,
                                          const at::Tensor& rng) {
+  if (!differentiable(grad)) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return ops::prune(grad, threshold, rng);
+  }
   auto out = Prune::apply(grad, threshold, rng);
   return {out[0], out[1]};
 }
 
 at::Tensor prune_step(const at::Tensor& grad, const at::Tensor& state,
                       const std::optional<at::Tensor>& density) {
+  if (!differentiable(grad)) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return ops::prune_step(grad, state, density);
+  }
   return PruneStep::apply(grad, state, density);
 }
 

@@ -35,11 +35,9 @@ void for_storage(const at::Tensor& t, const F& f) {
   }
 }
 
-// The elements fill one block of memory without gaps or overlaps, in any order. A copy has
-// `format`.
-inline at::Tensor in_one_piece(const at::Tensor& t,
-                               at::MemoryFormat format = at::MemoryFormat::Contiguous) {
-  return t.is_non_overlapping_and_dense() ? t : t.contiguous(format);
+// The elements fill one block of memory without gaps or overlaps, in any order.
+inline at::Tensor in_one_piece(const at::Tensor& t) {
+  return t.is_non_overlapping_and_dense() ? t : t.contiguous();
 }
 
 // An empty tensor in the memory order of in_one_piece(t).

@@ -73,64 +73,57 @@ bool all_finite(std::initializer_list<at::Tensor> operands) {
   return true;
 }
 
-// How the sparse kernels run a pass.
-struct Decision {
-  PassPlan plan;
-  bool skips_input_zeros;
-};
-
-// None if the pass runs dense. Densities are asked for only where they decide. They do not if the
-// pass is dense even without a nonzero, or if sparse is asked for and only the zeros of one operand
-// can be skipped.
-std::optional<Decision> decide(const Passes& passes, Pass pass, const CpuSetting& setting,
-                               OperandDensity& x_density, OperandDensity& dy_density) {
+// Sets `plan` if the sparse kernels run the pass; *skips_input_zeros is as in Choice. Densities are
+// asked for only where they decide. They do not if the pass is dense even without a nonzero, or if
+// sparse is asked for and only the zeros of one operand can be skipped.
+void decide(const Passes& passes, Pass pass, const CpuSetting& setting, OperandDensity& x_density,
+            OperandDensity& dy_density, std::optional<PassPlan>& plan, bool* skips_input_zeros) {
   const Backend backend = passes.call.backend;
   const Call call{passes.shape, pass, dtype_of(passes.x)};
-  if (backend == Backend::kAuto && unsuited(call, setting)) return std::nullopt;
-  Decision decision{PassPlan(call, setting), false};
-  const bool either = decision.plan.may_skip_input_zeros();
-  if (backend == Backend::kSparse && !either) return decision;
-  const Choice best = decision.plan.choose(backend, {.input = 0, .grad = 0});
-  if (best.backend == Backend::kDense) return std::nullopt;
+  if (backend == Backend::kAuto && unsuited(call, setting)) return;
+  plan.emplace(call, setting);
+  const bool either = plan->may_skip_input_zeros();
+  if (backend == Backend::kSparse && !either) return;
+  if (plan->choose(backend, {.input = 0, .grad = 0}).backend == Backend::kDense) {
+    return plan.reset();
+  }
   const bool forward = pass == Pass::kForward;
-  const Choice choice = decision.plan.choose(
+  const Choice choice = plan->choose(
       backend, {.input = forward || either ? x_density() : 1, .grad = forward ? 1 : dy_density()});
-  if (choice.backend == Backend::kDense) return std::nullopt;
-  decision.skips_input_zeros = choice.skips_input_zeros;
-  return decision;
+  if (choice.backend == Backend::kDense) return plan.reset();
+  *skips_input_zeros = choice.skips_input_zeros;
 }
 
-// Accepts what is asked for or predicted to be faster, unless an Inf or a NaN forbids skipping
-// zeros.
+// Accepts what is asked for or predicted to be faster, unless Inf and NaN forbid to skip zeros.
 void run_sparse(Passes& p) {
   const ConvCall& call = p.call;
   if (call.backend == Backend::kDense) return;
   // Looking at densities and computing would otherwise copy such operands once each.
-  const auto without_gaps = [](const at::Tensor& t) {
-    return t.defined() ? in_one_piece(t, t.suggest_memory_format()) : t;
-  };
-  p.x = without_gaps(p.x);
-  p.dy = without_gaps(p.dy);
+  for (at::Tensor* t : {&p.x, &p.dy}) {
+    if (t->defined() && !t->is_non_overlapping_and_dense()) {
+      *t = t->contiguous(t->suggest_memory_format());
+    }
+  }
   if (call.check_finite && !all_finite({p.dy, p.x, p.w})) return;
   const CpuSetting& setting = checked_cpu_setting("conv2d");
   OperandDensity x_density(p.x, call.input_density), dy_density(p.dy, call.grad_density);
-  std::optional<Decision> decisions[3];
-  bool any = false;
-  for (const Pass pass : {Pass::kForward, Pass::kGradInput, Pass::kGradWeight}) {
-    auto& decision = decisions[static_cast<int>(pass)];
-    if (p.pending(pass)) decision = decide(p, pass, setting, x_density, dy_density);
-    any |= decision.has_value();
+  std::optional<PassPlan> forward, input, weight;
+  bool skips_input_zeros = false;
+  for (auto [pass, plan] : {std::pair(Pass::kForward, &forward),
+                            {Pass::kGradInput, &input},
+                            {Pass::kGradWeight, &weight}}) {
+    if (p.pending(pass)) {
+      decide(p, pass, setting, x_density, dy_density, *plan, &skips_input_zeros);
+    }
   }
-  if (decisions[0]) sparse_forward(p, decisions[0]->plan.scatter(), setting);
-  const auto& [forward, input, weight] = decisions;
+  if (forward) sparse_forward(p, forward->scatter(), setting);
   if (input || weight) {
-    sparse_backward(p, input ? &input->plan.scatter() : nullptr,
-                    weight ? &weight->plan.grad_weight(weight->skips_input_zeros) : nullptr,
-                    setting);
+    sparse_backward(p, input ? &input->scatter() : nullptr,
+                    weight ? &weight->grad_weight(skips_input_zeros) : nullptr, setting);
   }
   // ATen sums the bias's gradient where only ATen runs, so that backend "dense" is torch's to the
   // last bit.
-  if (p.grad_bias_pending() && (any || call.backend == Backend::kSparse)) {
+  if (p.grad_bias_pending() && (input || weight || call.backend == Backend::kSparse)) {
     sparse_grad_bias(p, setting);
   }
 }
