@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+IntPair = int | Sequence[int]
+
 
 def check_rank(function: str, name: str, shape: Sequence[int], ranks: tuple[int, ...]) -> None:
     """Raises ValueError unless the number of dimensions of `shape` is one of `ranks`."""
@@ -42,6 +44,56 @@ def check_integer(function: str, name: str, value: object) -> None:
     """Raises TypeError unless `value` is an int, or the symbolic one that torch.compile passes."""
     if not isinstance(value, int | torch.SymInt):
         raise TypeError(f"sparsetrain.{function}: expected {name} to be an integer, got {value!r}")
+
+
+def check_pair(function: str, name: str, value: IntPair) -> tuple[int, int]:
+    """Returns (vertical, horizontal); raises ValueError unless `value` is one integer or two."""
+    pair = (value, value) if isinstance(value, int | torch.SymInt) else value
+    if isinstance(pair, Sequence) and len(pair) == 1:
+        pair = (pair[0], pair[0])
+    if (
+        not isinstance(pair, Sequence)
+        or len(pair) != 2
+        or not all(isinstance(number, int | torch.SymInt) for number in pair)
+    ):
+        raise ValueError(
+            f"sparsetrain.{function}: expected {name} to be one integer or two, got {value!r}"
+        )
+    if any(isinstance(number, int) and abs(number) >= 2**63 for number in pair):
+        raise ValueError(
+            f"sparsetrain.{function}: expected {name} to be integers below 2^31, got {value!r}"
+        )
+    return pair[0], pair[1]
+
+
+def check_padding(
+    function: str,
+    padding: IntPair | str,
+    kernel: Sequence[int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Resolves padding given as integers, "same" or "valid".
+
+    Returns:
+        The zeros on each side of (height, width), and the odd zeros that "same" adds at the
+        end only.
+    """
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if isinstance(padding, str) and padding != "same":
+        raise ValueError(
+            f"sparsetrain.{function}: expected padding to be 'same', 'valid' or integers, "
+            f"got {padding!r}"
+        )
+    if not isinstance(padding, str):
+        return check_pair(function, "padding", padding), (0, 0)
+    if stride != (1, 1):
+        raise ValueError(
+            f"sparsetrain.{function}: expected stride to be 1 for padding='same', got {stride}"
+        )
+    down, right = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+    return (down // 2, right // 2), (down % 2, right % 2)
 
 
 def check_count(function: str, name: str, value: Any, below: int | None = None) -> int:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import are_deterministic_algorithms_enabled as are_deterministic
 
-from sparsetrain._checks import check_name, check_rank
+from sparsetrain._checks import IntPair, check_name, check_padding, check_pair, check_rank
 from sparsetrain._native import _C, PASSES
-from sparsetrain.ops import ARCHITECTURE, BACKENDS, CPU_BACKENDS, IntPair, _padding, _pair, conv2d
+from sparsetrain.ops import ARCHITECTURE, BACKENDS, CPU_BACKENDS, conv2d
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,11 @@ def explain(
                 f"sparsetrain.explain: expected {name} to be integers of at least 0, "
                 f"got {list(shape)}"
             )
-    steps, reach = _pair("explain", "stride", stride), _pair("explain", "dilation", dilation)
-    sides, odd = _padding("explain", padding, weight_shape[2:], steps, reach)
+    steps, reach = (
+        check_pair("explain", "stride", stride),
+        check_pair("explain", "dilation", dilation),
+    )
+    sides, odd = check_padding("explain", padding, weight_shape[2:], steps, reach)
     # Tensors without storage go through the operator's own checks.
     x = torch.empty(tuple(input_shape), dtype=dtype, device="meta")
     w = torch.empty(tuple(weight_shape), dtype=dtype, device="meta")

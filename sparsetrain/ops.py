@@ -12,58 +12,20 @@ from torch.compiler import is_compiling
 from torch.nn import functional as F
 from torch.overrides import has_torch_function_variadic
 
-from sparsetrain._checks import check_integer, check_name, check_rank, check_tensor
+from sparsetrain._checks import (
+    IntPair,
+    check_integer,
+    check_name,
+    check_padding,
+    check_pair,
+    check_rank,
+    check_tensor,
+)
 from sparsetrain._native import _C
 
 CPU_BACKENDS = ("auto", "sparse", "dense")
 BACKENDS = (*CPU_BACKENDS, "cusparse")
 ARCHITECTURE = r"[1-9][0-9]?\.[0-9]"  # of a GPU: its compute capability
-
-IntPair = int | Sequence[int]
-
-
-def _pair(function: str, name: str, value: IntPair) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int | torch.SymInt) else value
-    if isinstance(pair, Sequence) and len(pair) == 1:
-        pair = (pair[0], pair[0])
-    if (
-        not isinstance(pair, Sequence)
-        or len(pair) != 2
-        or not all(isinstance(number, int | torch.SymInt) for number in pair)
-    ):
-        raise ValueError(
-            f"sparsetrain.{function}: expected {name} to be one integer or two, got {value!r}"
-        )
-    if any(isinstance(number, int) and abs(number) >= 2**63 for number in pair):
-        raise ValueError(
-            f"sparsetrain.{function}: expected {name} to be integers below 2^31, got {value!r}"
-        )
-    return pair[0], pair[1]
-
-
-def _padding(
-    function: str,
-    padding: IntPair | str,
-    kernel: Sequence[int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Zeros on each side of both dimensions, and the odd zeros that "same" adds at the end only."""
-    if padding == "valid":
-        return (0, 0), (0, 0)
-    if isinstance(padding, str) and padding != "same":
-        raise ValueError(
-            f"sparsetrain.{function}: expected padding to be 'same', 'valid' or integers, "
-            f"got {padding!r}"
-        )
-    if not isinstance(padding, str):
-        return _pair(function, "padding", padding), (0, 0)
-    if stride != (1, 1):
-        raise ValueError(
-            f"sparsetrain.{function}: expected stride to be 1 for padding='same', got {stride}"
-        )
-    down, right = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
-    return (down // 2, right // 2), (down % 2, right % 2)
 
 
 def conv2d(
@@ -112,15 +74,19 @@ def conv2d(
     """
     if isinstance(padding, str):
         _check_conv2d(input, weight, bias, stride, 0, dilation, groups, backend)
-        step, reach = _pair("conv2d", "stride", stride), _pair("conv2d", "dilation", dilation)
-        padding, odd = _padding("conv2d", padding, weight.shape[2:], step, reach)
+        step, reach = (
+            check_pair("conv2d", "stride", stride),
+            check_pair("conv2d", "dilation", dilation),
+        )
+        padding, odd = check_padding("conv2d", padding, weight.shape[2:], step, reach)
         if odd != (0, 0):  # as in torch, the odd zero comes after the image
             input = F.pad(input, (0, odd[1], 0, odd[0]))
     operator: Callable[..., Any] = _C.conv2d  # takes 5 us less than a call through torch.ops
     if is_compiling() or has_torch_function_variadic(input, weight, bias):
         _check_conv2d(input, weight, bias, stride, padding, dilation, groups, backend)
-        stride, dilation = _pair("conv2d", "stride", stride), _pair("conv2d", "dilation", dilation)
-        padding = _pair("conv2d", "padding", padding)
+        stride = check_pair("conv2d", "stride", stride)
+        padding = check_pair("conv2d", "padding", padding)
+        dilation = check_pair("conv2d", "dilation", dilation)
         operator = torch.ops.sparsetrain.conv2d
     try:
         output: Tensor = operator(
@@ -185,7 +151,7 @@ def _check_conv2d(
             f"sparsetrain.conv2d: expected groups to be an integer below 2^63, got {groups}"
         )
     for name, value in (("stride", stride), ("padding", padding), ("dilation", dilation)):
-        _pair("conv2d", name, value)
+        check_pair("conv2d", name, value)
     if not isinstance(check_finite, bool | int | None):
         raise TypeError(
             f"sparsetrain.conv2d: expected check_finite to be a bool, got {check_finite!r}"

@@ -88,6 +88,9 @@ def _known(where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
 
 def _chip(where: str, name: str, numbers: dict[str, Any]) -> Config:
     base = chip(str(numbers.pop("base", "sparsetrain168")))
+    for old, new in _RENAMED.items():
+        if old in numbers and new in numbers:
+            raise ValueError(f"{where} expected {new!r} alone, got also its old name {old!r}")
     numbers = {_RENAMED.get(key, key): value for key, value in numbers.items()}
     _known(where, numbers, ("base", *(key for key in base.as_dict() if key != "name")))
     check_numbers(where, base, numbers)

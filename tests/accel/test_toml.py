@@ -42,6 +42,7 @@ REFUSED = {
     "[chip.half]": "did you mean 'chips'",
     "[chips.half]\nport_bytes = 4": "did you mean 'port_bytes_per_cycle'",
     "[chips.half]\npe_groups = 0": "pe_groups to be in",
+    "[chips.half]\npe_groups = 14\ngroups = 28": "'pe_groups' alone, got also .* 'groups'",
     "[chips.half]\npe_groups = 1.5": "pe_groups to be a whole number",
     "[chips.half]\nbase = 'x'": "to be a known name",
     "chips.half = 3": "to be a table",

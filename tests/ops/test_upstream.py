@@ -53,6 +53,10 @@ FAULTS = {
         dtype=torch.bfloat16, x=(2, 5, 6, 3), w=(10, 1, 3, 3), stride=(1, 5), padding=(2, 0),
         groups=5,
     ),
+    "bfloat16, dilated, with AMX": dict(
+        dtype=torch.bfloat16, x=(1, 3, 14, 5), w=(4, 3, 5, 5), stride=(1, 3), padding=(0, 3),
+        dilation=(1, 2),
+    ),
     "grouped channels_last, odd strides of a dimension of size 1": dict(
         dtype=torch.float32, x=(5, 6, 10, 2), x_strides=(120, 1, 12, 6), w=(258, 3, 3, 1),
         w_strides=(9, 1, 3, 7), stride=(5, 3), padding=(0, 3), groups=2,

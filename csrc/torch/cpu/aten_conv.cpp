@@ -32,12 +32,13 @@ at::Tensor for_aten(const at::Tensor& t, bool contiguous) {
   return with_exact_strides(t, format);
 }
 
-// The bfloat16 forward with one channel per group and several filters for it is wrong for some
-// sizes. It runs in float32.
+// The bfloat16 forward is wrong for some sizes with one channel per group and several filters for
+// it, and with dilated kernels on processors with AMX. It runs in float32.
 at::ScalarType type_for_forward(const ConvShape& s, const at::Tensor& x) {
   const auto type = x.scalar_type();
   const bool several = s.groups > 1 && s.C == s.groups && s.K > s.groups;
-  return several && type == at::kBFloat16 ? at::kFloat : type;
+  const bool dilated = s.dilation_h > 1 || s.dilation_w > 1;
+  return (several || dilated) && type == at::kBFloat16 ? at::kFloat : type;
 }
 
 // The bfloat16 weight gradient of dilated kernels stays partly unwritten with groups, and with
