@@ -140,3 +140,9 @@ def test_an_error_inside_a_kernel_is_raised_unchanged():
     with pytest.raises(RuntimeError, match="can't allocate memory") as error:
         ops.conv2d(x, torch.zeros(1, 1, 3, 3), backend="sparse")
     assert error.value.__cause__ is None and error.value.__context__ is None
+
+
+def test_the_native_functions_refuse_another_number_of_arguments():
+    for function, wanted in ((ops._C.conv2d, 11), (ops._C.prune_grad, 3)):
+        with pytest.raises(TypeError, match=f"expected {wanted} arguments, got 1"):
+            function(None)

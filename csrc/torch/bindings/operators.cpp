@@ -19,6 +19,12 @@ using namespace sparsetrain;
   throw python_error();
 }
 
+void check_count(Py_ssize_t count, Py_ssize_t wanted) {
+  if (count == wanted) return;
+  PyErr_Format(PyExc_TypeError, "sparsetrain._C: expected %zd arguments, got %zd", wanted, count);
+  throw python_error();
+}
+
 const at::Tensor& tensor(PyObject* value) {
   if (!THPVariable_Check(value)) refuse("a tensor");
   return THPVariable_Unpack(value);
@@ -69,7 +75,7 @@ PyObject* call(const F& f) {
 
 PyObject* conv2d(PyObject*, PyObject* const* args, Py_ssize_t count) {
   HANDLE_TH_ERRORS
-  if (count != 11) refuse("one of 11");
+  check_count(count, 11);
   const at::Tensor &input = tensor(args[0]), &weight = tensor(args[1]);
   const auto bias = optional_tensor(args[2]);
   const auto stride = pair(args[3]), padding = pair(args[4]), dilation = pair(args[5]);
@@ -87,7 +93,7 @@ PyObject* conv2d(PyObject*, PyObject* const* args, Py_ssize_t count) {
 
 PyObject* prune_grad(PyObject*, PyObject* const* args, Py_ssize_t count) {
   HANDLE_TH_ERRORS
-  if (count != 3) refuse("one of 3");
+  check_count(count, 3);
   const at::Tensor &input = tensor(args[0]), &state = tensor(args[1]);
   const auto density = optional_tensor(args[2]);
   return call([&] { return ops::prune_grad(input, state, density); });
