@@ -108,10 +108,8 @@ def explain(
                 f"sparsetrain.explain: expected {name} to be integers of at least 0, "
                 f"got {list(shape)}"
             )
-    steps, reach = (
-        check_pair("explain", "stride", stride),
-        check_pair("explain", "dilation", dilation),
-    )
+    steps = check_pair("explain", "stride", stride)
+    reach = check_pair("explain", "dilation", dilation)
     sides, odd = check_padding("explain", padding, weight_shape[2:], steps, reach)
     # Tensors without storage go through the operator's own checks.
     x = torch.empty(tuple(input_shape), dtype=dtype, device="meta")

@@ -74,10 +74,8 @@ def conv2d(
     """
     if isinstance(padding, str):
         _check_conv2d(input, weight, bias, stride, 0, dilation, groups, backend)
-        step, reach = (
-            check_pair("conv2d", "stride", stride),
-            check_pair("conv2d", "dilation", dilation),
-        )
+        step = check_pair("conv2d", "stride", stride)
+        reach = check_pair("conv2d", "dilation", dilation)
         padding, odd = check_padding("conv2d", padding, weight.shape[2:], step, reach)
         if odd != (0, 0):  # as in torch, the odd zero comes after the image
             input = F.pad(input, (0, odd[1], 0, odd[0]))
@@ -88,37 +86,26 @@ def conv2d(
         padding = check_pair("conv2d", "padding", padding)
         dilation = check_pair("conv2d", "dilation", dilation)
         operator = torch.ops.sparsetrain.conv2d
+    arguments = (
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        backend,
+        check_finite,
+        input_density,
+        grad_density,
+    )
     try:
-        output: Tensor = operator(
-            input,
-            weight,
-            bias,
-            stride,
-            padding,
-            dilation,
-            groups,
-            backend,
-            check_finite,
-            input_density,
-            grad_density,
-        )
+        output: Tensor = operator(*arguments)
         return output
     except (TypeError, ValueError, RuntimeError):
         # The operator checks sizes and values. What it cannot take at all is worded here, after the
         # fact, so that calls which succeed do not pay for it.
-        refusal = _refusal(
-            input,
-            weight,
-            bias,
-            stride,
-            padding,
-            dilation,
-            groups,
-            backend,
-            check_finite,
-            input_density,
-            grad_density,
-        )
+        refusal = _refusal(*arguments)
         if refusal is None:
             raise
         raise refusal from None

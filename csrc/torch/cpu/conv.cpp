@@ -94,7 +94,8 @@ void decide(const Passes& passes, Pass pass, const CpuSetting& setting, OperandD
   *skips_input_zeros = choice.skips_input_zeros;
 }
 
-// Accepts what is asked for or predicted to be faster, unless Inf and NaN forbid to skip zeros.
+// Accepts what is asked for or predicted to be faster, unless an Inf or a NaN forbids skipping
+// zeros.
 void run_sparse(Passes& p) {
   const ConvCall& call = p.call;
   if (call.backend == Backend::kDense) return;
